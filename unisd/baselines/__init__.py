@@ -1,0 +1,1 @@
+"""The methods that UniSD is compared with, on TRL's trainers."""

@@ -1,0 +1,97 @@
+"""Manifests from files: YAML in, a validated `SelfDistillRun` or a `ConfigError` with every problem out."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from unisd.config.base import ConfigError, Problem
+from unisd.config.resolve import problems
+from unisd.config.run import SelfDistillRun
+
+
+def load_run(path: Path) -> SelfDistillRun:
+    """The run that a manifest describes, with local paths made absolute against the manifest's folder.
+
+    Raises:
+        ConfigError: file missing, not YAML, or any problem of fields; all problems at once.
+    """
+    run = parse_run(_read_yaml(path), source=str(path))
+    return _absolute_paths(run, path.resolve().parent)
+
+
+def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
+    """The run that plain data describes. Raises ConfigError with every problem."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            [Problem("(document)", "a manifest is a mapping with apiVersion, kind, metadata, spec")], source
+        )
+    try:
+        run = SelfDistillRun.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ConfigError([_problem(detail) for detail in error.errors()], source) from None
+    found = problems(run.spec)
+    if found:
+        raise ConfigError(found, source)
+    return run
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError([Problem("(file)", f"cannot be read: {error.strerror}")], str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem("(file)", f"is not YAML: {error}")], str(path)) from None
+    if len(documents) != 1:
+        raise ConfigError([Problem("(file)", "must hold exactly one document", len(documents))], str(path))
+    return documents[0]
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+    if detail["type"] == "extra_forbidden":
+        return Problem(path, f"unknown field{_suggestion(detail)}")
+    if detail["type"] == "missing":
+        return Problem(path, "is required")
+    return Problem(path, detail["msg"].replace("Input should be", "should be"), detail["input"])
+
+
+def _suggestion(detail: ErrorDetails) -> str:
+    """Which known field the unknown one may have meant."""
+    fields = _fields_at(SelfDistillRun, [part for part in detail["loc"][:-1] if isinstance(part, str)])
+    close = difflib.get_close_matches(str(detail["loc"][-1]), fields, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(fields))}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = next((field for name, field in model.model_fields.items() if (field.alias or name) == part), None)
+        inner = _model_in(field.annotation) if field is not None else None
+        if inner is None:
+            return []
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(
+        (inner for argument in getattr(annotation, "__args__", ()) if (inner := _model_in(argument)) is not None), None
+    )
+
+
+def _absolute_paths(run: SelfDistillRun, folder: Path) -> SelfDistillRun:
+    spec = run.spec
+    if spec.model.path is not None:
+        model = spec.model.model_copy(update={"path": str(folder / spec.model.path)})
+        spec = spec.model_copy(update={"model": model})
+    if spec.task.source is not None and spec.task.source.path is not None:
+        source = spec.task.source.model_copy(update={"path": str(folder / spec.task.source.path)})
+        spec = spec.model_copy(update={"task": spec.task.model_copy(update={"source": source})})
+    return run.model_copy(update={"spec": spec})

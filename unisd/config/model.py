@@ -1,0 +1,40 @@
+"""Which model a run starts from, and how it is adapted."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from unisd.config.base import Config, Name, PositiveInt, Text
+
+
+class ClaimPath(Config):
+    """A directory or file inside a read-only claim that runs share."""
+
+    name: Name
+    """Name of the PersistentVolumeClaim."""
+    path: Text
+    """Path of the model inside the claim."""
+
+
+class Lora(Config):
+    """Low-rank adapters on every attention and MLP projection. No dropout: docs/differences.md."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Rank r of the adapters. Default 64."""
+    alpha: PositiveInt = 128
+    """Scaling numerator: ΔW = (alpha / rank)·B·A. Default 128."""
+
+
+class Model(Config):
+    """The base model: a hub id, a local path, or a path in a shared claim; exactly one."""
+
+    name: Name | None = None
+    """Hub id, e.g. `Qwen/Qwen2.5-7B-Instruct`."""
+    revision: Name | None = None
+    """Commit, tag or branch of the hub id; what it resolves to is recorded. Default: the main branch."""
+    path: Text | None = None
+    """A model directory or a `.gguf` file; on one machine relative to the manifest, on a cluster in the claim."""
+    claim: ClaimPath | None = None
+    """A read-only claim that runs share (clusters only)."""
+    lora: Lora = Lora()
+    """Size of the adapters; unused with `training.fineTuning: full`."""

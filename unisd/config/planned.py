@@ -1,0 +1,20 @@
+"""What the manifest's language already names and this release does not yet run.
+
+The one list of its kind: a run that needs an entry is refused with its message, before anything is computed. An entry
+goes when its capability arrives; the list ends empty.
+"""
+
+_REST = "arrives with the release 'All of UniSD: every mode, data set, baseline and evaluation'"
+_CLUSTER = "arrives with the release 'The operator on a real control plane'; use it on a cluster then"
+
+PLANNED: dict[str, str] = {
+    **{f"task:{name}": _REST for name in ("scienceqa", "toolalpaca", "medmcqa", "gsm8k", "gpqa", "humaneval")},
+    **{f"preset:{name}": _REST for name in ("sdft", "gkd", "opsd", "ssd")},
+    "contexts:induction": _REST,
+    "contrastive:mbpp": _REST,
+    "engine:vllm": _REST,
+    "tracking:wandb": _REST,
+    "outputs:hub": "arrives with the release 'End to end on a real node'",
+    "source:configMap": _CLUSTER,
+    "model:claim": _CLUSTER,
+}

@@ -1,0 +1,237 @@
+"""From a manifest to what actually runs: presets merged, overrides applied, one arm per component and seed.
+
+Pure. `problems` finds what types alone cannot; a spec without problems resolves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from unisd.config.base import Config, Problem
+from unisd.config.objective import (
+    Agreement,
+    Clip,
+    Contrastive,
+    Divergence,
+    Ema,
+    Features,
+    divergence_bound,
+)
+from unisd.config.planned import PLANNED
+from unisd.config.presets import PRESETS, Method, PresetName, method_of
+from unisd.config.run import Component, RunSpec
+from unisd.config.task import Contexts
+from unisd.config.training import Training
+
+MAX_ARMS = 64
+MULTIPLE_CHOICE = frozenset({"scienceqa", "cos_e", "medmcqa", "gpqa"})
+
+
+class Objective(Config):
+    """The mechanisms of one component, with every default filled in."""
+
+    temperature: float
+    divergence: Divergence = Divergence()
+    agreement: Agreement | None = None
+    ema: Ema | None = None
+    contrastive: Contrastive | None = None
+    features: Features | None = None
+    clip: Clip | None = None
+
+
+class Arm(Config):
+    """One component at one seed, completely resolved: what a training job is given."""
+
+    component: str
+    """Name of the component."""
+    seed: int
+    """Training seed."""
+    method: Method
+    """Algorithm: `unisd` or a baseline."""
+    preset: PresetName | None
+    """The preset it came from, if any."""
+    objective: Objective
+    """Mechanisms."""
+    contexts: Contexts
+    """Auxiliary contexts of this arm."""
+    training: Training
+    """Training settings of this arm."""
+
+    @property
+    def name(self) -> str:
+        """Name of the arm in paths, metrics and reports, e.g. `star-1`."""
+        return f"{self.component}-{self.seed}"
+
+    @property
+    def trains(self) -> bool:
+        """Whether the arm has a training stage; `raw` has none."""
+        return self.method != "raw"
+
+    @property
+    def samples(self) -> bool:
+        """Whether training needs completions of the student."""
+        return self.method not in ("raw", "sft")
+
+
+def resolve(spec: RunSpec) -> tuple[Arm, ...]:
+    """All arms of a valid spec, components in the manifest's order, seeds within them."""
+    return tuple(_arm(spec, component, seed) for component in spec.components for seed in spec.seeds)
+
+
+def problems(spec: RunSpec) -> list[Problem]:
+    """Everything wrong with a well-typed spec, planned capabilities included."""
+    return [*_run_problems(spec), *_component_problems(spec), *_planned_problems(spec)]
+
+
+def _given(block: Config | None) -> dict[str, Any]:
+    return {} if block is None else block.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+def _merged_block(component: Component, field: str) -> dict[str, Any] | None:
+    preset = PRESETS[component.preset] if component.preset else {}
+    own = getattr(component, field)
+    if own is None and field not in preset:
+        return None
+    return {**preset.get(field, {}), **_given(own)}
+
+
+def _arm(spec: RunSpec, component: Component, seed: int) -> Arm:
+    blocks = {
+        field: merged
+        for field in ("divergence", "agreement", "ema", "contrastive", "features", "clip")
+        if (merged := _merged_block(component, field)) is not None
+    }
+    if "value" in _given(component.clip):
+        blocks["clip"] = _given(component.clip)
+    contexts = {**_given(spec.contexts), **(_merged_block(component, "contexts") or {})}
+    return Arm(
+        component=component.name,
+        seed=seed,
+        method=method_of(component.preset),
+        preset=component.preset,
+        objective=Objective.model_validate({"temperature": spec.rollout.temperature, **blocks}),
+        contexts=Contexts.model_validate(contexts),
+        training=Training.model_validate({**_given(spec.training), **_given(component.training)}),
+    )
+
+
+def _run_problems(spec: RunSpec) -> Iterator[Problem]:
+    given = [spec.model.name, spec.model.path, spec.model.claim]
+    if sum(option is not None for option in given) != 1:
+        yield Problem("spec.model", "give exactly one of name, path and claim")
+    if spec.model.revision is not None and spec.model.name is None:
+        yield Problem("spec.model.revision", "a revision belongs to a hub id: set model.name, or remove it")
+    yield from _task_problems(spec)
+    if len(set(spec.seeds)) != len(spec.seeds):
+        yield Problem("spec.seeds", "seeds must differ from each other", spec.seeds)
+    arms = len(spec.components) * len(spec.seeds)
+    if arms > MAX_ARMS:
+        yield Problem("spec.components", f"components times seeds must be at most {MAX_ARMS}", arms)
+    if spec.training.fine_tuning == "full" and spec.rollout.engine == "vllm":
+        yield Problem(
+            "spec.rollout.engine", "full fine-tuning samples inside the trainer: set it to transformers", "vllm"
+        )
+    if spec.evaluation.checkpoint == "best" and spec.evaluation.every_steps is None:
+        yield Problem(
+            "spec.evaluation.checkpoint", "the best checkpoint is found by probes: set evaluation.everySteps", "best"
+        )
+    if (spec.success_policy.type == "AtLeast") != (spec.success_policy.count is not None):
+        yield Problem("spec.successPolicy.count", "belongs to type AtLeast, and AtLeast needs it")
+    storage = spec.storage
+    if storage and storage.existing_claim and (storage.size or storage.storage_class_name or storage.policy):
+        yield Problem("spec.storage.existingClaim", "excludes size, storageClassName and policy")
+
+
+def _task_problems(spec: RunSpec) -> Iterator[Problem]:
+    task = spec.task
+    if task.name == "custom":
+        if task.source is None:
+            yield Problem("spec.task.source", "task custom reads your own rows: give source.path or source.hub")
+        if task.grading == "regex" and task.pattern is None:
+            yield Problem("spec.task.pattern", "grading regex needs a pattern with one group, e.g. '#### (.+)'")
+    elif task.grading is not None:
+        yield Problem("spec.task.grading", f"belongs to task custom; task {task.name} has its own", task.grading)
+    if task.pattern is not None and task.grading != "regex":
+        yield Problem("spec.task.pattern", "belongs to grading regex", task.pattern)
+    if task.subset is not None and task.name != "mbpp":
+        yield Problem("spec.task.subset", "belongs to task mbpp", task.subset)
+    if task.source is not None:
+        origins = [task.source.hub, task.source.path, task.source.config_map]
+        if sum(origin is not None for origin in origins) != 1:
+            yield Problem("spec.task.source", "give exactly one of hub, path and configMap")
+
+
+def _component_problems(spec: RunSpec) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, component in enumerate(spec.components):
+        path = f"spec.components[{index}]"
+        if component.name in seen:
+            first = seen[component.name]
+            yield Problem(f"{path}.name", f"is already the name of spec.components[{first}]", component.name)
+        seen.setdefault(component.name, index)
+        yield from _mechanism_problems(spec, component, path)
+
+
+def _mechanism_problems(spec: RunSpec, component: Component, path: str) -> Iterator[Problem]:
+    method = method_of(component.preset)
+    blocks = ("divergence", "agreement", "ema", "contrastive", "features", "clip", "contexts")
+    if method in ("raw", "sft"):
+        for field in blocks:
+            if getattr(component, field) is not None:
+                yield Problem(f"{path}.{field}", f"has no effect on the baseline {method}: remove it")
+        return
+    yield from _clip_problems(component, path)
+    agreement = _merged_block(component, "agreement")
+    count = (component.contexts and component.contexts.count) or spec.contexts.count
+    if agreement is not None and count < 2:
+        where = f"{path}.contexts.count" if component.contexts and component.contexts.count else "spec.contexts.count"
+        yield Problem(where, "agreement compares contexts and needs at least 2: raise it, or remove agreement", count)
+    if agreement and agreement.get("scale") == "quantile" and agreement.get("level") == "sequence":
+        yield Problem(f"{path}.agreement.scale", "quantile belongs to level token: use absolute", "quantile")
+
+
+def _clip_problems(component: Component, path: str) -> Iterator[Problem]:
+    clip = _given(component.clip) if component.clip is not None else _merged_block(component, "clip")
+    if clip is None:
+        return
+    if len(clip) != 1:
+        yield Problem(f"{path}.clip", "give exactly one of value and quantile", clip or None)
+        return
+    alpha = (_merged_block(component, "divergence") or {}).get("alpha", 0.0)
+    bound = divergence_bound(alpha)
+    if clip.get("value", 0.0) >= bound:
+        yield Problem(
+            f"{path}.clip.value",
+            f"never acts: the divergence with alpha {alpha} stays below {bound:.4f} nats; choose a smaller value",
+            clip["value"],
+        )
+
+
+def _planned_problems(spec: RunSpec) -> Iterator[Problem]:
+    wanted: list[tuple[str, str]] = [("spec.task.name", f"task:{spec.task.name}")]
+    wanted += [
+        (f"spec.evaluation.tasks[{index}]", f"task:{name}")
+        for index, name in enumerate(spec.evaluation.tasks or ())
+        if name != spec.task.name
+    ]
+    if spec.task.source is not None and spec.task.source.config_map is not None:
+        wanted.append(("spec.task.source.configMap", "source:configMap"))
+    if spec.model.claim is not None:
+        wanted.append(("spec.model.claim", "model:claim"))
+    if spec.tracking is not None and spec.tracking.wandb is not None:
+        wanted.append(("spec.tracking.wandb", "tracking:wandb"))
+    if spec.outputs is not None and spec.outputs.hub is not None:
+        wanted.append(("spec.outputs.hub", "outputs:hub"))
+    for index, component in enumerate(spec.components):
+        path = f"spec.components[{index}]"
+        contexts = _merged_block(component, "contexts") or {}
+        if component.preset is not None:
+            wanted.append((f"{path}.preset", f"preset:{component.preset}"))
+        if _merged_block(component, "agreement") is not None:
+            wanted.append((f"{path}.contexts.source", f"contexts:{contexts.get('source', spec.contexts.source)}"))
+        if _merged_block(component, "contrastive") is not None:
+            wanted.append((f"{path}.contrastive", f"contrastive:{spec.task.name}"))
+    for path, key in wanted:
+        if key in PLANNED:
+            kind, _, value = key.partition(":")
+            yield Problem(path, f"{kind} {value} {PLANNED[key]}", value)

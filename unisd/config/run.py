@@ -1,0 +1,143 @@
+"""The resource `SelfDistillRun`: one experiment, one model, one task, several components.
+
+The same models make the cluster's schema, the local runner's input and the trainer's configuration.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from unisd.config.base import Config, Name, NonNegativeInt, PositiveInt
+from unisd.config.cluster import Outputs, Preparation, Rollout, Storage, StringMap, Tracking, Trainer
+from unisd.config.evaluation import Evaluation
+from unisd.config.model import Model
+from unisd.config.objective import Agreement, Clip, Contrastive, Divergence, Ema, Features
+from unisd.config.presets import PresetName
+from unisd.config.task import Contexts, Task
+from unisd.config.training import Training, TrainingOverrides
+
+DnsLabel = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MAX_COMPONENTS = 32
+MAX_SEEDS = 16
+
+
+class ContextsOverrides(Config):
+    """What a component changes of the run's auxiliary contexts."""
+
+    count: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Auxiliary contexts K of this component."""
+    source: Literal["random", "retrieval", "induction"] | None = None
+    """Where this component's auxiliary contexts come from."""
+    demonstrations_per_context: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Solved examples in each context of this component."""
+
+
+class Component(Config):
+    """One configuration of UniSD or of a baseline: a preset, mechanisms, or a preset with changes."""
+
+    name: Annotated[str, Field(pattern=DnsLabel, max_length=20)]
+    """Name of the component; with the seed it names results, e.g. `star-1`."""
+    preset: PresetName | None = None
+    """A named set of mechanisms; blocks given beside it change single fields of it."""
+    divergence: Divergence | None = None
+    """Divergence between teacher and student."""
+    agreement: Agreement | None = None
+    """Weights by the agreement of several teachers."""
+    ema: Ema | None = None
+    """A teacher that follows the student."""
+    contrastive: Contrastive | None = None
+    """A term against wrong demonstrations."""
+    features: Features | None = None
+    """Matching of last hidden states."""
+    clip: Clip | None = None
+    """A bound on the divergence of single tokens."""
+    contexts: ContextsOverrides | None = None
+    """Changes to the run's auxiliary contexts."""
+    training: TrainingOverrides | None = None
+    """Changes to the run's training settings."""
+
+
+class SuccessPolicy(Config):
+    """When a run counts as succeeded."""
+
+    type: Literal["All", "Any", "AtLeast"] = "All"
+    """All components, any, or at least `count`. Default All."""
+    count: PositiveInt | None = None
+    """How many components must succeed (`AtLeast` only)."""
+
+
+class RunSpec(Config):
+    """What to train, on what, and how."""
+
+    model: Model
+    """The base model."""
+    task: Task
+    """What to train on."""
+    components: Annotated[list[Component], Field(min_length=1, max_length=MAX_COMPONENTS)]
+    """The arms of the experiment."""
+    contexts: Contexts = Contexts()
+    """Auxiliary contexts and the layout of demonstrations."""
+    training: Training = Training()
+    """Training settings of all components."""
+    rollout: Rollout = Rollout()
+    """Sampling while training."""
+    trainer: Trainer = Trainer()
+    """Training jobs (clusters)."""
+    preparation: Preparation = Preparation()
+    """Shared preparation (clusters)."""
+    evaluation: Evaluation = Evaluation()
+    """Scoring."""
+    outputs: Outputs | None = None
+    """Where results go besides storage."""
+    storage: Storage | None = None
+    """The claim of the run (clusters)."""
+    tracking: Tracking | None = None
+    """Experiment trackers."""
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=MAX_SEEDS)] = [1]
+    """Every component runs once a seed. Default [1]."""
+    parallelism: Annotated[int, Field(ge=1, le=64)] = 1
+    """Components trained at once. Default 1."""
+    failure_policy: Literal["Continue", "FailFast"] = "Continue"
+    """Whether other components go on after one failed. Default Continue."""
+    success_policy: SuccessPolicy = SuccessPolicy()
+    """When the run counts as succeeded."""
+    queue_name: Name | None = None
+    """Kueue LocalQueue (clusters)."""
+    suspend: bool = False
+    """Holds the run: no pod is kept (clusters). Default false."""
+    backoff_limit: NonNegativeInt = 3
+    """Failed attempts of a component before it counts as failed (clusters). Default 3."""
+    active_deadline_seconds: PositiveInt | None = None
+    """Longest time a component may take. Default: none."""
+    pre_running_deadline_seconds: PositiveInt = 1800
+    """Longest time until a component's pods all run (clusters). Default 1800."""
+    progress_deadline_seconds: PositiveInt = 3600
+    """Longest time without a finished optimiser step (clusters). Default 3600."""
+    ttl_seconds_after_finished: NonNegativeInt | None = None
+    """Children of a finished run are deleted after this time (clusters). Default: kept."""
+
+
+class Metadata(Config):
+    """Name of the run, and what Kubernetes keeps beside it."""
+
+    name: Annotated[str, Field(pattern=DnsLabel, max_length=40)]
+    """Name of the run, a DNS label of at most 40 characters."""
+    namespace: Name | None = None
+    """Namespace (clusters)."""
+    labels: StringMap | None = None
+    """Labels (clusters)."""
+    annotations: StringMap | None = None
+    """Annotations (clusters)."""
+
+
+class SelfDistillRun(Config):
+    """One self-distillation experiment."""
+
+    api_version: Literal["unisd.dev/v1alpha1"]
+    """Version of this manifest's language."""
+    kind: Literal["SelfDistillRun"]
+    """Kind of the resource."""
+    metadata: Metadata
+    """Name of the run."""
+    spec: RunSpec
+    """What to train, on what, and how."""

@@ -1,0 +1,1 @@
+"""What teachers are shown: demonstrations, auxiliary contexts, wrong demonstrations."""

@@ -1,0 +1,1 @@
+"""Scores, perplexities, comparisons and the report."""

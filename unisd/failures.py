@@ -1,0 +1,46 @@
+"""Why a stage can fail, in words that status, reports and exit codes share.
+
+Exit codes are part of the interface (docs/exit-codes.md); the operator and the local runner read them back.
+"""
+
+from typing import Literal
+
+Reason = Literal[
+    "BadInput",
+    "StorageFull",
+    "CheckpointCorrupt",
+    "PolicyCollapsed",
+    "NonFinite",
+    "Interrupted",
+    "Busy",
+    "NonZeroExit",
+]
+
+EXIT_CODES: dict[Reason, int] = {
+    "NonZeroExit": 1,
+    "BadInput": 65,
+    "PolicyCollapsed": 66,
+    "NonFinite": 67,
+    "CheckpointCorrupt": 68,
+    "StorageFull": 69,
+    "Busy": 70,
+    "Interrupted": 75,
+}
+
+
+class StageFailed(Exception):
+    """A stage cannot go on, for a reason that a user can act on; the message says how."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason: Reason = reason
+        super().__init__(message)
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit status for this reason."""
+        return EXIT_CODES[self.reason]
+
+
+def reason_of(exit_code: int) -> Reason:
+    """The reason that an exit status stands for; unknown ones are NonZeroExit."""
+    return next((reason for reason, code in EXIT_CODES.items() if code == exit_code), "NonZeroExit")

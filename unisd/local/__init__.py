@@ -1,0 +1,1 @@
+"""The local runner: a run's stages as processes on one machine."""

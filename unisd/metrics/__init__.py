@@ -1,0 +1,1 @@
+"""Names of every metric, and how they leave a process."""

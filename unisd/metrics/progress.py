@@ -1,0 +1,41 @@
+"""Progress of a stage: how far it is, how long it will take, and its newest metrics.
+
+Written by every stage, read by the local runner's table and served by the trainer as `/progress`; field names are those
+of Kubeflow's KEP-2779.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unisd.rundir import write_json
+
+
+class Progress:
+    """The newest state of one stage, kept in memory and, if a path is given, in a file."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._started: tuple[int, float] | None = None
+        self.snapshot: dict[str, Any] = {}
+
+    def update(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Records that `step` of `total` steps are done, with the metrics of the newest one."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (step, now)
+        first, begun = self._started
+        done = step - first
+        remaining = (now - begun) / done * (total - step) if done > 0 else None
+        self.snapshot = {
+            "step": step,
+            "totalSteps": total,
+            "progressPercentage": round(100 * step / total) if total else 100,
+            "estimatedRemainingSeconds": None if remaining is None else round(remaining),
+            "metrics": dict(metrics or {}),
+            "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if self._path is not None:
+            write_json(self._path, self.snapshot)

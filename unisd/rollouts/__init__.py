@@ -1,0 +1,1 @@
+"""Completions of the student: a small protocol and its engines."""

@@ -1,0 +1,39 @@
+"""The protocol of generation: token ids in, completions out as they finish."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens."""
+
+    temperature: float
+    """0 takes the most likely token; otherwise logits are divided by it and sampled from."""
+    max_tokens: int
+    """Longest completion, its stop token included."""
+    seed: int = 0
+    """Same seed, prompts and weights: same completions."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated completion."""
+
+    index: int
+    """Which prompt of the request it answers."""
+    ids: tuple[int, ...]
+    """Token ids; the last is a stop token if `finished`."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each token at temperature 1, in nats."""
+    finished: bool
+    """False where the limit cut it off."""
+
+
+class RolloutEngine(Protocol):
+    """Something that generates."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Completion]:
+        """Completions of all prompts, each yielded as soon as it is finished, in any order."""
+        ...

@@ -1,0 +1,1 @@
+"""What is learnt: rows, prompts, demonstrations and grading, one module a task."""

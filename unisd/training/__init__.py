@@ -1,0 +1,1 @@
+"""From rows to a trained adapter: batches, forward passes, the trainer, checkpoints."""
