@@ -4,7 +4,6 @@ Pure. `problems` finds what types alone cannot; a spec without problems resolves
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from unisd.config.base import Config, Problem
