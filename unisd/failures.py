@@ -28,7 +28,7 @@ EXIT_CODES: dict[Reason, int] = {
 }
 
 
-class StageFailed(Exception):
+class StageError(Exception):
     """A stage cannot go on, for a reason that a user can act on; the message says how."""
 
     def __init__(self, reason: Reason, message: str) -> None:

@@ -1,12 +1,12 @@
 """Where a run keeps what: the one place that knows file names inside a run's directory.
 
 run.json                     the resolved manifest, local paths absolute
-prepared/                    model/ tokenizer, train.jsonl, probe.jsonl, eval-TASK.jsonl, neighbours-*.json, prepared.json
+prepared/                    train.jsonl, probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json, prepared.json
 contexts/                    negatives.jsonl, contexts.json
-components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, progress.json, result.json
+components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
 report/                      report.json, report.html
-stages/NAME/                 log.txt, done.json (hash, seconds), failure.json
+stages/NAME/                 log.txt, progress.json, done.json (hash, seconds), failure.json
 """
 
 import json
