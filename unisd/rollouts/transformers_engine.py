@@ -131,7 +131,7 @@ def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tupl
 
 def _uniforms(sampling: Sampling, index: int) -> torch.Tensor:
     """The random stream of one row, [T]: a function of seed and index alone."""
-    generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + index)
+    generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + sampling.first_index + index)
     return torch.rand(sampling.max_tokens, generator=generator, dtype=torch.float64)
 
 

@@ -15,6 +15,8 @@ class Sampling:
     """Longest completion, its stop token included."""
     seed: int = 0
     """Same seed, prompts and weights: same completions."""
+    first_index: int = 0
+    """Index of the first prompt in the random streams, for processes that share the prompts of one step."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""Training rows as token ids: every prompt that a step needs of one example, built when the step asks for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unisd.chat import completion_ids, prompt_ids
+from unisd.config.resolve import Arm
+from unisd.contexts.layout import auxiliary_messages, teacher_messages
+from unisd.tasks.types import Example
+
+
+@dataclass(frozen=True)
+class Row:
+    """The prompts of one example."""
+
+    id: str
+    """The example's id."""
+    prompt: list[int]
+    """What the student is shown."""
+    teacher: list[int]
+    """The same with the reference demonstration."""
+    contexts: list[list[int]]
+    """The auxiliary contexts; empty without agreement."""
+    negative: list[int] | None
+    """The context with a wrong demonstration; None where there is none, or no contrastive term."""
+
+
+class Rows(Sequence[Row]):
+    """The rows of one arm, tokenised on access."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        arm: Arm,
+        tokenizer: Any,
+        *,
+        donors: Mapping[str, Sequence[Example]],
+        negatives: Mapping[str, str],
+    ) -> None:
+        """Rows of `examples` in order.
+
+        Args:
+            examples: the training examples.
+            arm: says which contexts a row needs.
+            tokenizer: the model's.
+            donors: for each example id the other examples of its auxiliary contexts, in order.
+            negatives: wrong demonstrations by example id.
+        """
+        self._examples, self._arm, self._tokenizer = examples, arm, tokenizer
+        self._donors, self._negatives = donors, negatives
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        example = self._examples[index]
+        layout = self._arm.contexts.layout
+        negative = self._negatives.get(example.id) if self._arm.objective.contrastive else None
+        return Row(
+            id=example.id,
+            prompt=prompt_ids(self._tokenizer, example.messages),
+            teacher=prompt_ids(self._tokenizer, teacher_messages(example, example.demonstration, layout)),
+            contexts=self._contexts(example),
+            negative=None
+            if negative is None
+            else prompt_ids(self._tokenizer, teacher_messages(example, negative, layout)),
+        )
+
+    def _contexts(self, example: Example) -> list[list[int]]:
+        if self._arm.objective.agreement is None:
+            return []
+        contexts, per_context = self._arm.contexts, self._arm.contexts.demonstrations_per_context
+        donors = self._donors[example.id]
+        groups = [donors[start : start + per_context] for start in range(0, contexts.count * per_context, per_context)]
+        return [prompt_ids(self._tokenizer, auxiliary_messages(example, group, contexts.layout)) for group in groups]
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """A prompt and the tokens of its reference demonstration, for supervised fine-tuning."""
+
+    id: str
+    prompt: list[int]
+    completion: list[int]
+
+
+def reference_rows(examples: Sequence[Example], tokenizer: Any, max_completion_tokens: int) -> list[ReferenceRow]:
+    """Rows of the references, each cut to the completion limit."""
+    return [
+        ReferenceRow(
+            example.id,
+            prompt_ids(tokenizer, example.messages),
+            completion_ids(tokenizer, example.demonstration)[:max_completion_tokens],
+        )
+        for example in examples
+    ]
