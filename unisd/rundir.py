@@ -1,7 +1,8 @@
 """Where a run keeps what: the one place that knows file names inside a run's directory.
 
 run.json                     the resolved manifest, local paths absolute
-prepared/                    train.jsonl, probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json, prepared.json
+prepared/                    train.jsonl, pool.jsonl (donors), probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json,
+                             prepared.json
 contexts/                    negatives.jsonl, contexts.json
 components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json

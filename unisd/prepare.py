@@ -1,0 +1,176 @@
+"""The first stage: everything that a run's components share is fixed once.
+
+Resolves the model, loads the rows, carves out probes, chooses the donors of auxiliary contexts, and drops the rows
+whose longest prompt does not fit, by the worst case over all components, so that every component trains on the same
+rows. Texts made later count with their cap.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unisd.chat import completion_ids, prompt_ids
+from unisd.config.resolve import Arm, resolve
+from unisd.config.run import RunSpec
+from unisd.contexts.layout import auxiliary_messages, teacher_messages
+from unisd.contexts.neighbours import neighbours
+from unisd.failures import StageError
+from unisd.job import Job
+from unisd.models import cache_directory, load_tokenizer, resolve_model
+from unisd.rundir import Json, read_json, read_jsonl, write_json, write_jsonl
+from unisd.tasks.catalog import task_for
+from unisd.tasks.rows import stable_fraction
+from unisd.tasks.types import Example
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the preparation recorded."""
+
+    model: Path
+    model_digest: str
+    values: Json
+    """The whole of prepared.json."""
+
+
+def prepare(job: Job) -> None:
+    """Carries out the stage; see the module. Raises StageError BadInput for whatever the user must mend."""
+    spec, out = job.spec, job.directory.prepared
+    model = resolve_model(spec.model, cache_directory())
+    tokenizer = load_tokenizer(model.path)
+    job.progress.update(1, 4)
+    try:
+        train, probe, evaluation = _examples(spec)
+        donors = _donors(spec, train)
+    except ValueError as error:
+        raise StageError("BadInput", str(error)) from error
+    job.progress.update(2, 4)
+    limit = spec.training.max_prompt_tokens
+    lengths = _Lengths(spec, tokenizer)
+    by_id = {example.id: example for example in train}
+    sizes = {example.id: lengths.longest(example, donors, by_id) for example in train}
+    kept = [example for example in train if sizes[example.id] <= limit]
+    if not kept:
+        raise StageError(
+            "BadInput",
+            f"spec.training.maxPromptTokens: every one of {len(train)} training rows has a prompt above {limit} tokens "
+            f"(shortest {min(sizes.values())}, longest {max(sizes.values())}); raise it, or show fewer demonstrations",
+        )
+    fitting = {name: [e for e in examples if lengths.student(e) <= limit] for name, examples in evaluation.items()}
+    job.progress.update(3, 4)
+    write_jsonl(out / "train.jsonl", [dataclasses.asdict(example) for example in kept])
+    write_jsonl(out / "pool.jsonl", [dataclasses.asdict(example) for example in train])
+    write_jsonl(out / "probe.jsonl", [dataclasses.asdict(example) for example in probe])
+    for name, examples in fitting.items():
+        write_jsonl(out / f"eval-{name}.jsonl", [dataclasses.asdict(example) for example in examples])
+    for source, chosen in donors.items():
+        write_json(out / f"neighbours-{source}.json", chosen)
+    write_json(
+        out / "prepared.json",
+        {
+            "model": {"path": str(model.path), "digest": model.digest, "source": model.source},
+            "train": {"rows": len(kept), "dropped": sorted(set(by_id) - {example.id for example in kept})},
+            "probe": {"rows": len(probe)},
+            "evaluation": {
+                name: {"rows": len(examples), "dropped": len(evaluation[name]) - len(examples)}
+                for name, examples in fitting.items()
+            },
+            "longestPrompt": max(sizes[example.id] for example in kept),
+            "longestDemonstration": max(len(completion_ids(tokenizer, e.demonstration)) for e in kept),
+            "instructions": list(task_for(spec.task).instructions),
+        },
+    )
+    job.progress.update(4, 4)
+
+
+def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, list[Example]]]:
+    """Training rows, probe rows carved from them, and evaluation rows by task."""
+    task = task_for(spec.task)
+    train = task.examples("train")
+    evaluation = {spec.task.name: task.examples("eval")}
+    if spec.evaluation.every_steps is None:
+        return train, [], dict(evaluation)
+    count = spec.evaluation.probe_examples
+    if count >= len(train):
+        raise ValueError(
+            f"spec.evaluation.probeExamples: {count} of {len(train)} training rows leaves none to train on; lower it"
+        )
+    ranked = sorted(train, key=lambda example: (stable_fraction(f"{example.id}/probe", spec.task.seed), example.id))
+    chosen = {example.id for example in ranked[:count]}
+    return [e for e in train if e.id not in chosen], [e for e in train if e.id in chosen], dict(evaluation)
+
+
+def _donors(spec: RunSpec, train: Sequence[Example]) -> dict[str, dict[str, list[str]]]:
+    """For each source of auxiliary contexts in use, the donors of every example; as many as the neediest arm takes."""
+    needs: dict[str, tuple[int, Arm]] = {}
+    for arm in resolve(spec):
+        if arm.objective.agreement is None:
+            continue
+        count = arm.contexts.count * arm.contexts.demonstrations_per_context
+        if count > needs.get(arm.contexts.source, (0, arm))[0]:
+            needs[arm.contexts.source] = (count, arm)
+    return {source: neighbours(train, arm.contexts, count, spec.task.seed) for source, (count, arm) in needs.items()}
+
+
+class _Lengths:
+    """Token counts of the prompts that a run will build."""
+
+    def __init__(self, spec: RunSpec, tokenizer: Any) -> None:
+        arms = resolve(spec)
+        self._tokenizer = tokenizer
+        self._layout = spec.contexts.layout
+        self._cap = spec.contexts.max_generated_tokens
+        self._samples = any(arm.samples for arm in arms)
+        self._negatives = any(arm.objective.contrastive for arm in arms)
+        self._auxiliary = {
+            (arm.contexts.source, arm.contexts.count, arm.contexts.demonstrations_per_context)
+            for arm in arms
+            if arm.objective.agreement
+        }
+
+    def student(self, example: Example) -> int:
+        """Tokens of the bare prompt."""
+        return self._count(example.messages)
+
+    def longest(
+        self, example: Example, donors: Mapping[str, Mapping[str, Sequence[str]]], by_id: Mapping[str, Example]
+    ) -> int:
+        """Tokens of the longest prompt that any component builds of this example."""
+        sizes = [self.student(example)]
+        if self._samples:
+            sizes.append(self._count(teacher_messages(example, example.demonstration, self._layout)))
+        if self._negatives:
+            sizes.append(self._negative(example))
+        for source, count, per_context in self._auxiliary:
+            chosen = [by_id[identity] for identity in donors[source][example.id]]
+            for start in range(0, count * per_context, per_context):
+                group = chosen[start : start + per_context]
+                sizes.append(self._count(auxiliary_messages(example, group, self._layout)))
+        return max(sizes)
+
+    def _negative(self, example: Example) -> int:
+        given = example.negative
+        if given is not None:
+            return self._count(teacher_messages(example, given, self._layout))
+        return self._count(teacher_messages(example, "Reasoning: \nAnswer: X", self._layout)) + self._cap
+
+    def _count(self, messages: Iterable[Any]) -> int:
+        return len(prompt_ids(self._tokenizer, list(messages)))
+
+
+def load_examples(path: Path) -> list[Example]:
+    """Examples as the preparation wrote them."""
+    return [_example(row) for row in read_jsonl(path)]
+
+
+def _example(row: Json) -> Example:
+    lists = {name: tuple(row[name]) for name in ("messages", "choices", "tests")}
+    return Example(**{**row, **lists})
+
+
+def load_prepared(directory: Path) -> Prepared:
+    """What `prepare` recorded in a run's prepared/ directory."""
+    values = read_json(directory / "prepared.json")
+    return Prepared(Path(values["model"]["path"]), values["model"]["digest"], values)

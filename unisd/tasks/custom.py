@@ -1,0 +1,179 @@
+"""The user's own rows, in TRL's prompt–completion format, plain or conversational (docs/tasks/custom.md)."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from unisd.config.task import Grading
+from unisd.config.task import Task as TaskConfig
+from unisd.tasks import code, multiple_choice
+from unisd.tasks.rows import RawRow, check_unique, load_rows, sampled, stable_fraction
+from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+
+_METRICS: dict[Grading, str] = {
+    "none": "none",
+    "exact": "accuracy",
+    "regex": "accuracy",
+    "multipleChoice": "accuracy",
+    "python": "pass@1",
+}
+_ROLES = ("system", "user", "assistant")
+
+
+class Custom:
+    """Rows with prompt and completion; id, negative, answer, choices and tests where the grading wants them."""
+
+    name = "custom"
+
+    def __init__(self, config: TaskConfig) -> None:
+        """Raises ValueError for a pattern that is no regular expression with a group."""
+        self._config = config
+        self._grading: Grading = config.grading or "none"
+        self.metric = _METRICS[self._grading]
+        self.instructions = multiple_choice.INSTRUCTIONS if self._grading == "multipleChoice" else ()
+        self._pattern = _compiled(config.pattern) if config.pattern is not None else None
+
+    def examples(self, split: Split) -> list[Example]:
+        rows = load_rows(self._config.source, None, split, self._config.seed)
+        examples = [self._example(row) for row in rows]
+        check_unique([(example.id, row.where) for example, row in zip(examples, rows, strict=True)])
+        limit = self._config.max_train_examples if split == "train" else self._config.max_eval_examples
+        return sampled(examples, [example.id for example in examples], limit, self._config.seed)
+
+    def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
+        if self._grading == "python":
+            return code.grade(examples, completions)
+        return [self._grade(*pair) for pair in zip(examples, completions, strict=True)]
+
+    def negative_request(self, example: Example) -> NegativeRequest | None:
+        if self._grading != "multipleChoice":
+            return None
+        return multiple_choice.negative_request(example, self._config.seed)
+
+    def negative_demonstration(self, example: Example, request: NegativeRequest, generated: str) -> str | None:
+        return multiple_choice.negative_demonstration(request, generated)
+
+    def _example(self, row: RawRow) -> Example:
+        messages = _messages(row)
+        completion = _completion(row)
+        identity = str(row.values.get("id") or f"{stable_fraction(json.dumps(row.values, sort_keys=True), 0):.16f}"[2:])
+        if self._grading == "multipleChoice":
+            return self._choice_example(row, identity, messages, completion)
+        tests = tuple(row.field("tests", list)) if self._grading == "python" else ()
+        return Example(
+            id=identity,
+            messages=messages,
+            demonstration=completion,
+            query=messages[-1]["content"],
+            answer=self._gold(row, completion),
+            tests=tests,
+            negative=row.values.get("negative"),
+        )
+
+    def _choice_example(self, row: RawRow, identity: str, messages: tuple[Message, ...], completion: str) -> Example:
+        choices = tuple(str(choice) for choice in row.field("choices", list))
+        question = multiple_choice.Question(
+            id=identity,
+            text=messages[-1]["content"],
+            choices=choices,
+            correct=_correct(row, choices),
+            explanation=completion,
+            negative=row.values.get("negative"),
+        )
+        example = multiple_choice.example_of(question, self._config.seed)
+        return Example(**{**vars(example), "messages": (*messages[:-1], *example.messages)})
+
+    def _gold(self, row: RawRow, completion: str) -> str | None:
+        if self._grading in ("none", "python"):
+            return None
+        if row.values.get("answer") is not None:
+            return str(row.values["answer"]).strip()
+        if self._grading == "exact":
+            return completion.strip()
+        found = self._found(completion)
+        if found is None:
+            raise ValueError(
+                f"{row.where}: has no field 'answer', and spec.task.pattern finds none in its completion {completion!r}"
+            )
+        return found
+
+    def _found(self, text: str) -> str | None:
+        assert self._pattern is not None, "validated: grading regex has a pattern"
+        matches = [match.group(1).strip() for match in self._pattern.finditer(text)]
+        return matches[-1] if matches else None
+
+    def _grade(self, example: Example, completion: str) -> Grade:
+        if self._grading == "none":
+            return Grade(correct=False, found=False, answer=None)
+        if self._grading == "multipleChoice":
+            return multiple_choice.grade(example, completion)
+        answer = completion.strip() if self._grading == "exact" else self._found(completion)
+        if not answer:
+            return Grade(correct=False, found=False, answer=None)
+        return Grade(correct=_same(answer, example.answer or ""), found=True, answer=answer)
+
+
+def _same(answer: str, gold: str) -> bool:
+    """Equal as text, or as numbers: 1,000 and 1000.0 are one answer."""
+    if answer == gold:
+        return True
+    try:
+        return abs(float(answer.replace(",", "")) - float(gold.replace(",", ""))) < 1e-4
+    except ValueError:
+        return False
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+        raise ValueError(f"spec.task.pattern: {pattern!r} is no regular expression: {error}") from None
+    if compiled.groups < 1:
+        raise ValueError(
+            f"spec.task.pattern: {pattern!r} has no group; put the answer in parentheses, e.g. '#### (.+)'"
+        )
+    return compiled
+
+
+def _messages(row: RawRow) -> tuple[Message, ...]:
+    prompt = row.field("prompt", (str, list))
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise ValueError(f"{row.where}: field 'prompt' is empty")
+        return (Message(role="user", content=prompt),)
+    messages = tuple(_message(row, entry) for entry in prompt)
+    if not messages or messages[-1]["role"] != "user":
+        raise ValueError(f"{row.where}: field 'prompt' should end with a user message, got {prompt!r}")
+    return messages
+
+
+def _message(row: RawRow, entry: Any) -> Message:
+    if not isinstance(entry, dict) or entry.get("role") not in _ROLES or not isinstance(entry.get("content"), str):
+        raise ValueError(
+            f"{row.where}: a message needs a role of {', '.join(_ROLES)} and a text content, got {entry!r}"
+        )
+    return Message(role=entry["role"], content=entry["content"])
+
+
+def _completion(row: RawRow) -> str:
+    completion = row.field("completion", (str, list))
+    if isinstance(completion, list):
+        messages = [_message(row, entry) for entry in completion]
+        if len(messages) != 1 or messages[0]["role"] != "assistant":
+            raise ValueError(f"{row.where}: field 'completion' should be one assistant message, got {completion!r}")
+        completion = messages[0]["content"]
+    if not completion.strip():
+        raise ValueError(f"{row.where}: field 'completion' is empty; it is the demonstration that teachers are shown")
+    return str(completion)
+
+
+def _correct(row: RawRow, choices: tuple[str, ...]) -> int:
+    """Index of the right option, named by letter or by text."""
+    answer = str(row.field("answer", (str, int)))
+    if answer in choices:
+        return choices.index(answer)
+    letters = multiple_choice.LETTERS[: len(choices)]
+    if len(answer) == 1 and answer.upper() in letters:
+        return letters.index(answer.upper())
+    raise ValueError(f"{row.where}: field 'answer' is {answer!r}, which is none of the choices {list(choices)}")

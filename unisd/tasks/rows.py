@@ -1,0 +1,150 @@
+"""Raw rows of a task: from the hub at a pinned revision, or from local files in the same published schema.
+
+Called by every task. Errors name file, line and field. Splits and samples are pure functions of ids and a seed.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unisd.config.task import Source
+from unisd.tasks.types import Split
+
+Raw = dict[str, Any]
+T = TypeVar("T")
+_EVAL_FILES = ("test.jsonl", "validation.jsonl")
+_EVAL_SPLITS = ("test", "validation")
+_EVAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """Where a task's rows are published."""
+
+    name: str
+    eval_split: str
+    revision: str | None = None
+    """A commit; None takes the newest, which changes with the publisher."""
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row and where it came from."""
+
+    where: str
+    """File and line, for messages."""
+    values: Raw
+
+    def field(self, name: str, kind: type | tuple[type, ...] = str) -> Any:
+        """A required field of a type. Raises ValueError naming file, line and field."""
+        if name not in self.values or self.values[name] is None:
+            raise ValueError(f"{self.where}: field {name!r} is missing; it has {', '.join(sorted(self.values))}")
+        value = self.values[name]
+        if not isinstance(value, kind):
+            wanted = kind.__name__ if isinstance(kind, type) else " or ".join(option.__name__ for option in kind)
+            raise ValueError(f"{self.where}: field {name!r} should be {wanted}, got {value!r}")
+        return value
+
+
+def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed: int) -> list[RawRow]:
+    """All rows of a split.
+
+    A folder holds `train.jsonl` and `test.jsonl` (or `validation.jsonl`). A single file is split by its rows' `_split`
+    field if they have one; otherwise a tenth of it, chosen by a hash of each row and the seed, is the evaluation split.
+
+    Raises:
+        ValueError: nothing there, nothing in it, or a row that is no JSON object.
+    """
+    if source is not None and source.path is not None:
+        return _local(Path(source.path), split, seed)
+    if source is not None and source.hub is not None:
+        return _hub(HubDataset(source.hub, "test", revision=source.revision), split)
+    if hub is None:
+        raise ValueError("spec.task.source: this task has no dataset of its own; give a path or a hub id")
+    return _hub(hub, split)
+
+
+def _local(path: Path, split: Split, seed: int) -> list[RawRow]:
+    if not path.exists():
+        raise ValueError(f"spec.task.source.path: {path} does not exist")
+    if path.is_file():
+        return _divided(_read(path), split, seed)
+    names = ("train.jsonl",) if split == "train" else _EVAL_FILES
+    for name in names:
+        if (path / name).is_file():
+            return _read(path / name)
+    raise ValueError(f"spec.task.source.path: {path} holds no {' or '.join(names)}")
+
+
+def _read(path: Path) -> list[RawRow]:
+    rows = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{where}: is not JSON ({error}); rows are one JSON object a line") from None
+            if not isinstance(values, dict):
+                raise ValueError(f"{where}: should be a JSON object, got {values!r}")
+            rows.append(RawRow(where, values))
+    if not rows:
+        raise ValueError(f"{path}: holds no rows")
+    return rows
+
+
+def _divided(rows: Sequence[RawRow], split: Split, seed: int) -> list[RawRow]:
+    if any("_split" in row.values for row in rows):
+        wanted = ("train",) if split == "train" else _EVAL_SPLITS
+        kept = [row for row in rows if row.values.get("_split") in wanted]
+    else:
+        held_out = {
+            row.where for row in rows if stable_fraction(json.dumps(row.values, sort_keys=True), seed) < _EVAL_SHARE
+        }
+        kept = [row for row in rows if (row.where in held_out) == (split == "eval")]
+    if not kept:
+        raise ValueError(f"{rows[0].where.rpartition(':')[0]}: has no rows for the {split} split")
+    return kept
+
+
+def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        splits = load_dataset(hub.name, hub.config, revision=hub.revision)
+    except (DatasetNotFoundError, OSError, ValueError) as error:
+        raise ValueError(
+            f"spec.task.source: {hub.name} cannot be loaded ({type(error).__name__}): check the network and HF_TOKEN, "
+            "or give rows in the same schema as source.path"
+        ) from None
+    wanted = "train" if split == "train" else next(name for name in (hub.eval_split, *_EVAL_SPLITS) if name in splits)
+    return [RawRow(f"{hub.name}/{wanted}:{number}", dict(row)) for number, row in enumerate(splits[wanted])]
+
+
+def stable_fraction(text: str, seed: int) -> float:
+    """A number in [0, 1) that depends on text and seed alone, on any machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{text}".encode()).digest()[:8]) / 2**64
+
+
+def sampled(items: Sequence[T], ids: Sequence[str], limit: int | None, seed: int) -> list[T]:
+    """At most `limit` items, in their order: those whose ids hash lowest, so that a larger sample holds a smaller."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    ranked = sorted(range(len(items)), key=lambda index: (stable_fraction(ids[index], seed), index))
+    return [items[index] for index in sorted(ranked[:limit])]
+
+
+def check_unique(pairs: Sequence[tuple[str, str]]) -> None:
+    """Raises ValueError for the first id that stands twice; pairs are (id, where)."""
+    seen: dict[str, str] = {}
+    for identity, where in pairs:
+        if identity in seen:
+            raise ValueError(f"{where}: id {identity!r} was used at {seen[identity]} already; ids must be unique")
+        seen[identity] = where
