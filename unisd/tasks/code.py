@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 
-from unisd.tasks.sandbox import Program, run_programs
 from unisd.tasks.types import Example, Grade
 
 _FENCE = re.compile(r"```([A-Za-z0-9_+-]*)[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
@@ -27,6 +26,8 @@ def fenced(source: str) -> str:
 
 def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
     """Runs every program against its tests; `found` says whether there was one."""
+    from unisd.tasks.sandbox import Program, run_programs
+
     sources = [extract(completion) for completion in completions]
     programs = [
         Program(source=source or "", setup=example.setup, tests=example.tests)

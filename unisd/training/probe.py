@@ -1,0 +1,38 @@
+"""Probes during training: the score of the current student on rows carved from the training split."""
+
+from pathlib import Path
+from typing import Any
+
+from unisd.job import Job
+from unisd.models import stop_ids
+from unisd.prepare import Prepared, load_examples
+from unisd.rundir import write_jsonl
+from unisd.training.loop import Probe
+
+
+def probe_for(job: Job, tokenizer: Any, prepared: Prepared) -> Probe | None:
+    """A function from trainer and step to the probe's score, or None for a run without probes."""
+    if job.spec.evaluation.every_steps is None:
+        return None
+    from unisd.evaluation.generate import completions_of
+    from unisd.rollouts.transformers_engine import TransformersEngine
+    from unisd.tasks.catalog import task_for
+
+    arm, task = job.required_arm, task_for(job.spec.task)
+    examples = load_examples(job.directory.prepared / "probe.jsonl")
+    ending = stop_ids(tokenizer, prepared.model)
+    history: Path = job.directory.train(arm.name) / "probes.jsonl"
+    scores: list[dict[str, Any]] = []
+
+    def probe(trainer: Any, step: int) -> float:
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        autocast = trainer.compute_loss_context_manager()
+        engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size, autocast)
+        found = completions_of(engine, tokenizer, examples, arm.training.max_completion_tokens)
+        grades = task.grade(examples, [completion.text for completion in found])
+        score = sum(grade.correct for grade in grades) / len(grades)
+        scores.append({"step": step, "score": score, "found": sum(grade.found for grade in grades) / len(grades)})
+        write_jsonl(history, scores)
+        return score
+
+    return probe

@@ -1,0 +1,218 @@
+"""The training stage of one component: builds rows, model and trainer, resumes, trains, and exports the result."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from unisd.config.resolve import Arm
+from unisd.contexts.layout import INSTRUCTIONS
+from unisd.job import Job
+from unisd.models import load_model, load_tokenizer, stop_ids
+from unisd.prepare import Prepared, load_examples, load_prepared
+from unisd.rundir import read_json, read_jsonl, write_json, write_jsonl
+from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
+from unisd.teacher.full import FullTeacher
+from unisd.teacher.types import Teacher
+from unisd.training.arguments import common_arguments, lora_config
+from unisd.training.attention import PACKED, register_packed_attention
+from unisd.training.checkpoint import newest_whole, step_of
+from unisd.training.export import export
+from unisd.training.loop import LoopContext, StepLoop, StopFlag, peak_memory_gib
+from unisd.training.probe import probe_for
+from unisd.training.rows import Rows, reference_rows
+from unisd.training.sampler import StepSampler
+
+logger = logging.getLogger(__name__)
+
+
+def train(job: Job) -> None:
+    """Trains one component to its end, from its newest whole checkpoint if there is one.
+
+    Raises:
+        StageError: Interrupted on SIGTERM, and whatever training itself ends with.
+    """
+    arm = job.required_arm
+    directory = job.directory.train(arm.name)
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    torch.set_num_threads(arm.training.threads or torch.get_num_threads())
+    set_seed(arm.seed)
+    checkpoint, faults = newest_whole(directory)
+    for fault in faults:
+        logger.warning("%s; going on from the one before", fault)
+    _forget_steps_after(directory, step_of(checkpoint) if checkpoint else 0)
+    with _stop_on_sigterm() as stop:
+        trainer, prepared = _trainer(job, directory, stop)
+        trainer.run_to_end(checkpoint)
+    if trainer.accelerator.is_main_process:
+        _finish(job, trainer, prepared, time.monotonic() - started)
+
+
+def _finish(job: Job, trainer: StepLoop, prepared: Prepared, seconds: float) -> None:
+    arm = job.required_arm
+    directory = job.directory.train(arm.name)
+    if job.spec.evaluation.checkpoint == "best" and trainer.best is not None:
+        weights, step = directory / "best", int(trainer.best["step"])
+    else:
+        weights, step = None, trainer.state.global_step
+    export(trainer, weights, directory / "adapter", job=job, prepared=prepared)
+    steps = read_jsonl(directory / "metrics.jsonl")
+    write_json(
+        directory / "result.json",
+        {
+            "steps": trainer.state.global_step,
+            "exportedStep": step,
+            "best": trainer.best,
+            "seconds": seconds,
+            "stepSeconds": sum(row["seconds"] for row in steps),
+            "tokensTrained": sum(row.get("tokens_trained", 0.0) for row in steps),
+            "tokensScored": sum(row.get("tokens_scored", 0.0) for row in steps),
+            "peakMemoryGiB": peak_memory_gib(),
+            "threads": torch.get_num_threads(),
+            "counters": trainer.counters,
+            "warnings": [*_broken_bounds(trainer), *_weak_mechanisms(steps)],
+        },
+    )
+
+
+def _broken_bounds(trainer: StepLoop) -> list[str]:
+    return [f"{name} broke its bound at {count} steps" for name, count in trainer.warnings.items()]
+
+
+def _weak_mechanisms(steps: list[dict[str, Any]], least: float = 0.01) -> list[str]:
+    """A sentence for each mechanism that is on and contributes less than 1 %."""
+    names = sorted({name for row in steps for name in row if name.startswith("share_")})
+    means = {name: [row[name] for row in steps if name in row] for name in names}
+    return [
+        f"{name.removeprefix('share_')} is on and contributes {sum(values) / len(values):.4f} of the gradient, "
+        f"under {least}: it hardly acts"
+        for name, values in means.items()
+        if sum(values) / len(values) < least
+    ]
+
+
+def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepared]:
+    arm, prepared = job.required_arm, load_prepared(job.directory.prepared)
+    tokenizer = load_tokenizer(prepared.model)
+    examples = load_examples(job.directory.prepared / "train.jsonl")
+    rows_per_step = arm.training.per_device_batch_size * arm.training.gradient_accumulation_steps * _world()
+    sampler = StepSampler(len(examples), rows_per_step, arm.training.epochs, arm.seed, arm.training.max_steps)
+    context = LoopContext(
+        arm=arm,
+        directory=directory,
+        sampler=sampler,
+        progress=job.progress,
+        stop=stop,
+        probe=probe_for(job, tokenizer, prepared),
+        probe_every=job.spec.evaluation.every_steps,
+        log=logger.warning,
+    )
+    arguments = common_arguments(arm, directory, len(sampler))
+    model = _student(arm, prepared.model)
+    peft_config = lora_config(arm, job.spec.model.lora.rank, job.spec.model.lora.alpha)
+    common: dict[str, Any] = {"peft_config": peft_config, "context": context}
+    if arm.method == "sft":
+        from unisd.baselines.sft import reference_trainer
+
+        table = reference_rows(examples, tokenizer, arm.training.max_completion_tokens)
+        return reference_trainer(model, tokenizer, table, arguments, **common), prepared
+    return _unisd_trainer(job, model, tokenizer, prepared, arguments, common), prepared
+
+
+def _unisd_trainer(
+    job: Job, model: Any, tokenizer: Any, prepared: Prepared, arguments: dict[str, Any], common: dict[str, Any]
+) -> StepLoop:
+    from trl.experimental.sdft import SDFTConfig
+
+    from unisd.training.trainer import UniSDTrainer
+
+    arm = job.required_arm
+    return UniSDTrainer(
+        model=model,
+        args=SDFTConfig(
+            **arguments,
+            temperature=arm.objective.temperature,
+            max_prompt_length=None,
+            max_completion_length=arm.training.max_completion_tokens,
+            num_generations=1,
+            steps_per_generation=1,
+            teacher_model_kind="base",
+        ),
+        train_dataset=_rows(job, tokenizer),
+        processing_class=tokenizer,
+        teacher=_teacher_of(arm, prepared.model),
+        stop_ids=stop_ids(tokenizer, prepared.model),
+        instructions=[*INSTRUCTIONS, *prepared.values["instructions"]],
+        **common,
+    )
+
+
+def _student(arm: Arm, path: Path) -> Any:
+    """The model to train; all its weights in float32 if they are to move, which in bfloat16 loses small updates."""
+    register_packed_attention()
+    full = arm.training.fine_tuning == "full"
+    attention = {"auto": PACKED, "sdpa": PACKED}.get(arm.training.attention, arm.training.attention)
+    model = load_model(path, "float32" if full else arm.training.precision)
+    model.set_attn_implementation(attention)
+    return model
+
+
+def _teacher_of(arm: Arm, path: Path) -> Callable[[Any], Teacher]:
+    def build(model: Any) -> Teacher:
+        ema = arm.objective.ema
+        if arm.training.fine_tuning == "full":
+            copy = load_model(path, arm.training.precision, device=str(next(model.parameters()).device))
+            copy.set_attn_implementation(model.config._attn_implementation)
+            return FullTeacher(model, copy, ema)
+        return BaseTeacher(model) if ema is None else EmaAdapterTeacher(model, ema)
+
+    return build
+
+
+def _rows(job: Job, tokenizer: Any) -> Rows:
+    arm, prepared = job.required_arm, job.directory.prepared
+    examples = load_examples(prepared / "train.jsonl")
+    donors = {}
+    if arm.objective.agreement is not None:
+        pool = {example.id: example for example in load_examples(prepared / "pool.jsonl")}
+        chosen = read_json(prepared / f"neighbours-{arm.contexts.source}.json")
+        donors = {identity: [pool[donor] for donor in found] for identity, found in chosen.items()}
+    negatives = {}
+    if arm.objective.contrastive is not None:
+        path = job.directory.contexts / "negatives.jsonl"
+        negatives = {row["id"]: row["demonstration"] for row in read_jsonl(path)}
+    return Rows(examples, arm, tokenizer, donors=donors, negatives=negatives)
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _forget_steps_after(directory: Path, step: int) -> None:
+    """Drops metrics of steps that the checkpoint does not know, so that no step stands there twice."""
+    path = directory / "metrics.jsonl"
+    if path.is_file():
+        write_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= step])
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[StopFlag]:
+    """A flag that SIGTERM raises; the handler that was there is put back."""
+    stop = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, stop.set)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,385 @@
+"""The trainer of UniSD: sample → score → learn, once per optimiser step.
+
+On TRL's `SDFTTrainer`, which brings the model, the adapters, the optimiser and Transformers' loop. What a step is
+stands here, what the loss is in `unisd.objective`, what surrounds a step in `loop`. Legend: N completion tokens of a
+step on this process, R its rows, H hidden dimensions.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from trl.experimental.sdft import SDFTTrainer
+
+from unisd.objective import agreement as agree
+from unisd.objective.fused import self_distillation_loss
+from unisd.objective.reduction import Denominators, Masks, coefficients, denominators
+from unisd.objective.types import Head, Loss, Squares, Tokens
+from unisd.rollouts.transformers_engine import TransformersEngine
+from unisd.rollouts.types import Completion, Sampling
+from unisd.teacher.types import Teacher
+from unisd.training.forward import causal_model, hidden_states, pack
+from unisd.training.loop import Metrics, StepLoop, StepResult
+from unisd.training.rows import Row
+from unisd.training.score import Scored, score
+from unisd.training.signs import instruction_ngrams, leaks, repetition
+
+MIN_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The rows of a step that reach the loss, flattened to tokens."""
+
+    rows: list[Row]
+    completions: list[Completion]
+    mask_N: torch.Tensor
+    row_N: torch.Tensor
+    token_N: torch.Tensor
+
+    def span(self, first: int, last: int) -> slice:
+        """The tokens of rows first to last − 1."""
+        lengths = [len(completion.ids) for completion in self.completions]
+        return slice(sum(lengths[:first]), sum(lengths[:last]))
+
+
+class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
+    """Self-distillation with any set of mechanisms."""
+
+    def __init__(
+        self,
+        *args: Any,
+        teacher: Any,
+        stop_ids: frozenset[int],
+        instructions: Sequence[str],
+        **kwargs: Any,
+    ) -> None:
+        """Like TRL's trainer, and:
+
+        Args:
+            teacher: called with the wrapped model, returns its `Teacher`.
+            stop_ids: tokens that end a completion.
+            instructions: the templates' own sentences, which completions must not repeat.
+        """
+        self._make_teacher = teacher
+        self._stop_ids = stop_ids
+        self._instructions = instruction_ngrams(instructions)
+        self._clip_bound: float | None = None
+        super().__init__(*args, **kwargs)
+
+    def _setup_teacher_model(self) -> None:
+        """Called by TRL once the model stands; its own teachers are not used (docs/differences.md)."""
+        self.teacher: Teacher = self._make_teacher(self.accelerator.unwrap_model(self.model))
+
+    # -- the three phases
+
+    def learn(self, model: nn.Module, rows: list[Row]) -> StepResult:
+        started = time.monotonic()
+        completions = self._sample(rows)
+        sampled = time.monotonic()
+        step = self._kept(rows, completions)
+        scored_rows = self._gate(step)
+        scores = self._score(step, scored_rows)
+        masks, disagreement_N = self._weigh(step, scores, scored_rows)
+        total = self._total(denominators(masks))
+        scored = time.monotonic()
+        losses, trained = self._backward(model, step, scores, masks, total) if total.rows else ([], 0)
+        metrics = self._signs(rows, completions)
+        metrics |= self._figures(step, masks, losses, total)
+        metrics |= self._agreement_figures(masks, disagreement_N, scored_rows)
+        metrics |= {
+            "tokens_scored": float(scores.tokens),
+            "tokens_trained": float(trained),
+            "seconds_sample": sampled - started,
+            "seconds_score": scored - sampled,
+            "seconds_learn": time.monotonic() - scored,
+        }
+        loss = self._sum(sum(float(loss.value.detach()) for loss in losses))
+        text = self.processing_class.decode(completions[0].ids, skip_special_tokens=True) if completions else ""
+        return StepResult(loss, int(total.rows), metrics, ids=[row.id for row in rows], sample=text)
+
+    def _sample(self, rows: list[Row]) -> list[Completion]:
+        """One completion per row from the student as it is; a function of weights, seed, step and row alone."""
+        step, sampler = self.state.global_step, self.context.sampler
+        self.check_stop()
+        engine = TransformersEngine(
+            self.accelerator.unwrap_model(self.model_wrapped),
+            self._stop_ids,
+            batch_size=max(len(rows), 1),
+            autocast=self.compute_loss_context_manager(),
+        )
+        sampling = Sampling(
+            temperature=self.context.arm.objective.temperature,
+            max_tokens=self.context.arm.training.max_completion_tokens,
+            seed=self.context.arm.seed * 1_000_003 + step,
+            first_index=sampler.first_of_rank(len(sampler.step_rows(step))),
+        )
+        found = engine.generate([row.prompt for row in rows], sampling)
+        return sorted(found, key=lambda completion: completion.index)
+
+    def _kept(self, rows: list[Row], completions: list[Completion]) -> _Step:
+        """The rows with at least one token that counts; truncated ones leave here, before they cost anything."""
+        training = self.context.arm.training
+        skip = training.loss_tokens_to_skip
+        pairs = [
+            (row, completion)
+            for row, completion in zip(rows, completions, strict=True)
+            if len(completion.ids) > skip and (completion.finished or not training.mask_truncated)
+        ]
+        device = self.accelerator.device
+        ids = [token for _, completion in pairs for token in completion.ids]
+        lengths = [len(completion.ids) for _, completion in pairs]
+        positions = [position for length in lengths for position in range(length)]
+        return _Step(
+            rows=[row for row, _ in pairs],
+            completions=[completion for _, completion in pairs],
+            mask_N=torch.tensor([float(position >= skip) for position in positions], device=device),
+            row_N=torch.tensor(
+                [row for row, n in enumerate(lengths) for _ in range(n)], dtype=torch.long, device=device
+            ),
+            token_N=torch.tensor(ids, dtype=torch.long, device=device),
+        )
+
+    def _gate(self, step: _Step) -> list[bool]:
+        """Which rows get their auxiliary contexts scored."""
+        agreement = self.context.arm.objective.agreement
+        if agreement is None or agreement.gate is None:
+            return [agreement is not None] * len(step.rows)
+        surprisal = [-sum(c.logprobs) / len(c.logprobs) for c in step.completions]
+        everyone = self._gather(surprisal)
+        first = sum(len(part) for part in everyone[: self.accelerator.process_index])
+        flat = [value for part in everyone for value in part]
+        return agree.gated_rows(flat, agreement.gate.quantile)[first : first + len(surprisal)]
+
+    def _score(self, step: _Step, scored_rows: list[bool]) -> Scored:
+        self.check_stop()
+        with torch.no_grad(), self.teacher.weights() as model, self.compute_loss_context_manager():
+            model.eval()
+            return score(
+                model,
+                head_of(model),
+                step.rows,
+                [completion.ids for completion in step.completions],
+                scored_rows=scored_rows,
+                max_tokens=self.context.arm.training.max_tokens_per_pass,
+            )
+
+    def _weigh(self, step: _Step, scores: Scored, scored_rows: list[bool]) -> tuple[Masks, torch.Tensor | None]:
+        """Masks and agreement weights of this process's tokens, and the disagreement behind them."""
+        rows, agreement = len(step.rows), self.context.arm.objective.agreement
+        negative_R = torch.tensor(
+            [float(row.negative is not None) for row in step.rows], device=self.accelerator.device
+        )
+        weight_N = torch.ones_like(step.mask_N)
+        disagreement_N = None
+        if agreement is not None and rows:
+            disagreement_N = agree.disagreement(scores.context_logp_KN, step.mask_N, step.row_N, rows, agreement)
+            scored_N = torch.tensor(scored_rows, device=self.accelerator.device)[step.row_N]
+            kept = disagreement_N[scored_N & (step.mask_N > 0)]
+            scale = 1.0
+            if agreement.scale == "quantile":
+                everyone = torch.tensor([value for part in self._gather(kept.tolist()) for value in part])
+                scale = agree.quantile_scale(everyone, torch.ones_like(everyone), agreement)
+            weight_N = torch.where(scored_N, agree.weights(disagreement_N, agreement, scale), weight_N)
+            disagreement_N = kept
+        return Masks(step.mask_N, step.row_N, weight_N, negative_R), disagreement_N
+
+    def _backward(
+        self, model: nn.Module, step: _Step, scores: Scored, masks: Masks, total: Denominators
+    ) -> tuple[list[Loss], int]:
+        """Student passes by micro-step; returns their losses and the tokens forwarded."""
+        size, world = self.context.arm.training.per_device_batch_size, self.accelerator.num_processes
+        level = self.context.arm.objective.agreement.level if self.context.arm.objective.agreement else "token"
+        coefficient = coefficients(masks, level, total)
+        starts = list(range(0, len(step.rows), size))
+        losses, tokens = [], 0
+        for turn in range(self._most(len(starts))):
+            self.check_stop()
+            first = starts[turn] if turn < len(starts) else len(step.rows)
+            last = min(first + size, len(step.rows))
+            span = step.span(first, last)
+            rows = range(first, last)
+            packed = pack(
+                [step.rows[row].prompt for row in rows] or [[self._filler]],
+                [step.completions[row].ids for row in rows] or [[]],
+                self.accelerator.device,
+            )
+            tokens += packed.tokens
+            with self.compute_loss_context_manager():
+                student_NH = hidden_states(model, packed)
+            core = causal_model(model)
+            inputs = Tokens(
+                student_NH=student_NH,
+                student_head=head_of(core),
+                teacher_NH=scores.hidden_NH[span],
+                teacher_head=self._teacher_head(core),
+                token_N=step.token_N[span],
+                teacher_logp_N=scores.logp_N[span],
+                negative_logp_N=scores.negative_logp_N[span],
+            )
+            part = type(coefficient)(**{name: value[span] for name, value in vars(coefficient).items()})
+            loss = self_distillation_loss(inputs, self.context.arm.objective, part, self._bound())
+            if turn + 1 < self._most(len(starts)):
+                with self.accelerator.no_sync(model):
+                    self.accelerator.backward(loss.value * world)
+            else:
+                self.accelerator.backward(loss.value * world)
+            losses.append(loss)
+        return losses, tokens
+
+    @property
+    def _filler(self) -> int:
+        """A token for the pass of a process that has no rows left while others still have: all must forward alike."""
+        return min(self._stop_ids)
+
+    def _teacher_head(self, core: Any) -> Head:
+        with self.teacher.weights() as model:
+            teacher = causal_model(model)
+        head = head_of(core if teacher is core else teacher)
+        return Head(head.weight_VH.detach(), head.softcap)
+
+    # -- clipping at the previous step's quantile
+
+    def _bound(self) -> float | None:
+        clip = self.context.arm.objective.clip
+        if clip is None:
+            return None
+        return clip.value if clip.value is not None else self._clip_bound
+
+    def _next_bound(self, divergence_N: torch.Tensor) -> None:
+        clip = self.context.arm.objective.clip
+        if clip is not None and clip.quantile is not None:
+            everyone = [value for part in self._gather(divergence_N.tolist()) for value in part]
+            if everyone:
+                self._clip_bound = agree.exact_quantile(torch.tensor(everyone), clip.quantile)
+
+    def extra_state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        return {"clip_bound": self._clip_bound}, self.teacher.state()
+
+    def restore_extra(self, values: Any, tensors: dict[str, torch.Tensor]) -> None:
+        self._clip_bound = values["clip_bound"]
+        self.teacher.restore(tensors)
+
+    def after_update(self) -> Metrics:
+        self.teacher.update(self.state.global_step)
+        moved = self.teacher.displacement()
+        return {} if moved is None or moved[1] == 0.0 else {"share_ema": moved[0] / moved[1]}
+
+    # -- figures
+
+    def _signs(self, rows: list[Row], completions: list[Completion]) -> Metrics:
+        """Signs of collapse over all completions of the step, cut ones included."""
+        texts = [self.processing_class.decode(c.ids, skip_special_tokens=True) for c in completions]
+        return self._means(
+            {
+                "completion_tokens": [float(len(c.ids)) for c in completions],
+                "truncated_share": [float(not c.finished) for c in completions],
+                "leak_share": [float(leaks(text, self._instructions)) for text in texts],
+                "repetition": [repetition(c.ids) for c in completions],
+            }
+        )
+
+    def _figures(self, step: _Step, masks: Masks, losses: list[Loss], total: Denominators) -> Metrics:
+        """Means over the unmasked tokens of the whole step, and what each mechanism contributed."""
+        kept = step.mask_N > 0
+        joined = {
+            name: torch.cat([getattr(loss, name) for loss in losses]) if losses else step.mask_N
+            for name in ("divergence_N", "entropy_N", "hinge_N", "distance_N")
+        }
+        objective, bound = self.context.arm.objective, self._bound()
+        wanted = {"entropy": joined["entropy_N"]}
+        if not (objective.features and objective.features.alone):
+            wanted["divergence"] = joined["divergence_N"]
+        if objective.contrastive:
+            with_negative = (masks.negative_R[masks.row_N] > 0)[kept]
+            wanted["contrastive_loss"] = joined["hinge_N"]
+            wanted["contrastive_active_share"] = (joined["hinge_N"] > 0).float()
+        if objective.features:
+            wanted["features_distance"] = joined["distance_N"]
+        metrics = {}
+        for name, values in wanted.items():
+            found = values[kept]
+            metrics |= self._means({name: (found[with_negative] if name.startswith("contrastive") else found).tolist()})
+        if objective.contrastive and total.rows:
+            metrics["contrastive_rows_share"] = total.negative_rows / total.rows
+        if objective.clip:
+            found = joined["divergence_N"][kept]
+            metrics |= self._means(
+                {"clip_share": [float(value >= (bound or float("inf"))) for value in found.tolist()]}
+            )
+            metrics |= {} if bound is None else {"clip_bound": bound}
+            self._next_bound(found)
+        return metrics | self._shares(losses)
+
+    def _shares(self, losses: list[Loss]) -> Metrics:
+        """What each mechanism contributes to the gradient at the student's last hidden state."""
+        mine = sum((loss.squares for loss in losses), Squares()).values()
+        parts = self._gather([list(mine)])
+        squares = Squares(*(sum(part[0][index] for part in parts) for index in range(len(mine))))
+        objective = self.context.arm.objective
+        norms = [value**0.5 for value in (squares.divergence, squares.contrastive, squares.features)]
+        whole = sum(norms) or 1.0
+        shares: Metrics = {}
+        if objective.contrastive:
+            shares["share_contrastive"] = norms[1] / whole
+        if objective.features:
+            shares["share_features"] = norms[2] / whole
+        if objective.agreement and squares.weights_off:
+            shares["share_agreement"] = (squares.weights_changed / squares.weights_off) ** 0.5
+        if objective.clip and squares.clip_off:
+            shares["share_clip"] = (squares.clip_changed / squares.clip_off) ** 0.5
+        return shares
+
+    def _agreement_figures(self, masks: Masks, disagreement_N: torch.Tensor | None, scored: list[bool]) -> Metrics:
+        agreement = self.context.arm.objective.agreement
+        if agreement is None:
+            return {}
+        kept = masks.weight_N[masks.mask_N > 0]
+        weights = torch.tensor([value for part in self._gather(kept.tolist()) for value in part])
+        found = [] if disagreement_N is None else disagreement_N.tolist()
+        metrics = self._means({"agreement_disagreement": found, "agreement_scored_share": [float(s) for s in scored]})
+        if weights.numel():
+            metrics["agreement_weight"] = float(weights.mean())
+            metrics["agreement_weight_min"] = float(weights.min())
+            metrics["agreement_effective_share"] = agree.effective_share(weights)
+        return metrics
+
+    # -- all processes together
+
+    def _gather(self, values: list[Any]) -> list[list[Any]]:
+        """The lists of all processes, in order of rank."""
+        if self.accelerator.num_processes == 1:
+            return [values]
+        gathered: list[list[Any]] = gather_object([values])
+        return gathered
+
+    def _means(self, values: dict[str, list[float]]) -> Metrics:
+        """Means over the values of all processes; absent where there are none."""
+        means = {}
+        for name, mine in values.items():
+            everyone = [value for part in self._gather(mine) for value in part]
+            if everyone:
+                means[name] = sum(everyone) / len(everyone)
+        return means
+
+    def _sum(self, value: float) -> float:
+        return sum(part[0] for part in self._gather([value]))
+
+    def _most(self, value: int) -> int:
+        return max(part[0] for part in self._gather([value]))
+
+    def _total(self, mine: Denominators) -> Denominators:
+        parts = self._gather([(mine.rows, mine.weight, mine.negative_rows)])
+        return sum((Denominators(*part[0]) for part in parts), Denominators(0.0, 0.0, 0.0))
+
+
+def head_of(model: nn.Module) -> Head:
+    """The output layer as the objective takes it."""
+    core = causal_model(model)
+    config = core.config.get_text_config()
+    # Only some families cap their logits; the others' configurations do not have the field.
+    return Head(core.get_output_embeddings().weight, getattr(config, "final_logit_softcapping", None))
