@@ -89,9 +89,9 @@ def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, li
     """Training rows, probe rows carved from them, and evaluation rows by task."""
     task = task_for(spec.task)
     train = task.examples("train")
-    evaluation = {spec.task.name: task.examples("eval")}
+    evaluation: dict[str, list[Example]] = {spec.task.name: task.examples("eval")}
     if spec.evaluation.every_steps is None:
-        return train, [], dict(evaluation)
+        return train, [], evaluation
     count = spec.evaluation.probe_examples
     if count >= len(train):
         raise ValueError(
@@ -99,7 +99,7 @@ def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, li
         )
     ranked = sorted(train, key=lambda example: (stable_fraction(f"{example.id}/probe", spec.task.seed), example.id))
     chosen = {example.id for example in ranked[:count]}
-    return [e for e in train if e.id not in chosen], [e for e in train if e.id in chosen], dict(evaluation)
+    return [e for e in train if e.id not in chosen], [e for e in train if e.id in chosen], evaluation
 
 
 def _donors(spec: RunSpec, train: Sequence[Example]) -> dict[str, dict[str, list[str]]]:

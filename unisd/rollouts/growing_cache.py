@@ -11,7 +11,12 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values [B, heads, L, dim] as views into buffers with room to spare, doubled when full."""
+    """Keys and values [B, heads, L, dim] as views into buffers with room to spare, made larger when full."""
+
+    key_buffer: torch.Tensor
+    value_buffer: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any

@@ -105,6 +105,7 @@ class StepLoop:
         self.warnings: dict[str, int] = {}
         self._result: StepResult | None = None
         self._applied = False
+        self._staging = context.directory
         self._started = time.monotonic()
         super().__init__(*args, **kwargs)
         self.add_callback(_StepEnd(self))  # type: ignore[attr-defined]
@@ -131,7 +132,7 @@ class StepLoop:
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches of whole optimiser steps; sharding over processes is the sampler's, so nothing is repeated."""
-        return DataLoader(self.train_dataset, batch_sampler=self.context.sampler, collate_fn=list)  # type: ignore[arg-type]
+        return DataLoader(self.train_dataset, batch_sampler=self.context.sampler, collate_fn=list)
 
     def training_step(self, model: nn.Module, inputs: list[Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimiser step, or none at all if the step is not to change anything."""

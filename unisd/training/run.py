@@ -131,6 +131,8 @@ def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepa
 def _unisd_trainer(
     job: Job, model: Any, tokenizer: Any, prepared: Prepared, arguments: dict[str, Any], common: dict[str, Any]
 ) -> StepLoop:
+    # The seams that are used are pinned and tested; TRL's notice that they may move is for others.
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.sdft import SDFTConfig
 
     from unisd.training.trainer import UniSDTrainer

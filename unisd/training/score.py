@@ -105,7 +105,7 @@ def _empty(model: nn.Module, contexts: int, tokens: int, device: torch.device) -
 
 
 def _split(values: torch.Tensor, members: Sequence[_Request], lengths: Sequence[int]) -> tuple[torch.Tensor, ...]:
-    return values.split([lengths[request.row] for request in members])
+    return torch.split(values, [lengths[request.row] for request in members])
 
 
 def _place(

@@ -23,12 +23,11 @@ from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Completion, Sampling
 from unisd.teacher.types import Teacher
 from unisd.training.forward import causal_model, hidden_states, pack
+from unisd.training.heads import head_of
 from unisd.training.loop import Metrics, StepLoop, StepResult
 from unisd.training.rows import Row
 from unisd.training.score import Scored, score
 from unisd.training.signs import instruction_ngrams, leaks, repetition
-
-MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -300,7 +299,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             wanted["contrastive_active_share"] = (joined["hinge_N"] > 0).float()
         if objective.features:
             wanted["features_distance"] = joined["distance_N"]
-        metrics = {}
+        metrics: Metrics = {}
         for name, values in wanted.items():
             found = values[kept]
             metrics |= self._means({name: (found[with_negative] if name.startswith("contrastive") else found).tolist()})
@@ -367,19 +366,11 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         return means
 
     def _sum(self, value: float) -> float:
-        return sum(part[0] for part in self._gather([value]))
+        return float(sum(part[0] for part in self._gather([value])))
 
     def _most(self, value: int) -> int:
-        return max(part[0] for part in self._gather([value]))
+        return int(max(part[0] for part in self._gather([value])))
 
     def _total(self, mine: Denominators) -> Denominators:
         parts = self._gather([(mine.rows, mine.weight, mine.negative_rows)])
         return sum((Denominators(*part[0]) for part in parts), Denominators(0.0, 0.0, 0.0))
-
-
-def head_of(model: nn.Module) -> Head:
-    """The output layer as the objective takes it."""
-    core = causal_model(model)
-    config = core.config.get_text_config()
-    # Only some families cap their logits; the others' configurations do not have the field.
-    return Head(core.get_output_embeddings().weight, getattr(config, "final_logit_softcapping", None))
