@@ -55,9 +55,8 @@ def stages(run: SelfDistillRun, sources: Mapping[str, str]) -> tuple[Stage, ...]
         found += _arm_stages(run, arm, prepare, found[1] if negatives else None)
     evaluated = tuple(stage for stage in found if stage.kind == "evaluate")
     hashes = [stage.hash for stage in evaluated]
-    report = Stage(
-        "report", "report", _hash(run.metadata.name, hashes), optional_needs=tuple(stage.name for stage in evaluated)
-    )
+    names = tuple(stage.name for stage in evaluated)
+    report = Stage("report", "report", _hash(run.metadata.name, hashes), ("prepare",), optional_needs=names)
     return (*found, report)
 
 

@@ -1,0 +1,220 @@
+"""The command line: the only place that prints. Heavy packages are imported by the stages that need them, not here."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unisd.config.run import SelfDistillRun
+    from unisd.stages import Stage, StageKind
+
+_STAGES: tuple["StageKind", ...] = ("prepare", "contexts", "train", "evaluate", "report")
+_BAD_INPUT = 65
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `unisd`; exits with the codes of docs/exit-codes.md."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        code = command(options)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="unisd", description="Unified self-distillation for large language models.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a manifest on this machine")
+    run.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
+    run.add_argument("--directory", type=Path, help="where results go; default runs/NAME")
+    run.add_argument("--dry-run", action="store_true", help="show the stages and which are finished; run nothing")
+    run.add_argument("--devices", type=int, help="GPUs to use; default all")
+    run.add_argument("--parallelism", type=int, help="components at once; default spec.parallelism")
+    run.set_defaults(command=_run)
+    validate = commands.add_parser("validate", help="check manifests; shows every problem")
+    validate.add_argument("-f", "--file", type=Path, required=True, nargs="+", help="manifests")
+    validate.set_defaults(command=_validate)
+    schema = commands.add_parser("schema", help="print the JSON Schema of manifests, for editors")
+    schema.set_defaults(command=_schema)
+    explain = commands.add_parser("explain", help="show what a preset sets, with units and reasons")
+    explain.add_argument("preset", help="name of the preset, or `list`")
+    explain.set_defaults(command=_explain)
+    for kind in _STAGES:
+        stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
+        stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
+        stage.add_argument("--directory", type=Path, required=True, help="the run's directory")
+        if kind in ("train", "evaluate"):
+            stage.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
+        stage.set_defaults(command=_stage, kind=kind)
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - the command line is where printing belongs
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _load(path: Path) -> "SelfDistillRun | None":
+    """The manifest, or None after its problems were shown."""
+    from unisd.config.base import ConfigError
+    from unisd.config.load import load_run
+
+    try:
+        return load_run(path)
+    except ConfigError as error:
+        _complain(str(error))
+        return None
+
+
+def _stages_of(run: "SelfDistillRun") -> "tuple[Stage, ...]":
+    from unisd.models import content_digest
+    from unisd.stages import stages
+
+    sources = {}
+    source = run.spec.task.source
+    for field, path in (("model", run.spec.model.path), ("rows", source.path if source else None)):
+        if path is not None and Path(path).exists():
+            sources[field] = content_digest(Path(path))
+    return stages(run, sources)
+
+
+def _run(options: argparse.Namespace) -> int:
+    run = _load(options.file)
+    if run is None:
+        return _BAD_INPUT
+    directory = options.directory or Path("runs") / run.metadata.name
+    found = _stages_of(run)
+    if options.dry_run:
+        return _dry_run(directory, found)
+    return _run_stages(run, directory, found, options)
+
+
+def _dry_run(directory: Path, found: "tuple[Stage, ...]") -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from unisd.local.state import is_finished
+    from unisd.rundir import RunDir
+
+    table = Table(box=None, pad_edge=False, title=f"stages of {directory}", title_justify="left")
+    for heading in ("stage", "state", "needs", "hash"):
+        table.add_column(heading, header_style="dim")
+    for stage in found:
+        state = "finished" if is_finished(RunDir(directory), stage) else "to do"
+        needs = (*stage.needs, *(f"({name})" for name in stage.optional_needs))
+        table.add_row(stage.name, state, ", ".join(needs), stage.hash)
+    Console().print(table)
+    return 0
+
+
+def _run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]", options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from unisd.failures import StageError
+    from unisd.local.devices import visible_devices
+    from unisd.local.display import display
+    from unisd.local.runner import Options, Runner, succeeded
+    from unisd.rundir import RunDir
+
+    devices = visible_devices() if options.devices is None else options.devices
+    console = Console()
+    machine = Options(devices=devices, parallelism=options.parallelism or run.spec.parallelism)
+    try:
+        with display(console) as show:
+            runner = Runner(run, RunDir(directory), found, machine, show)
+            states = runner.to_end()
+    except StageError as error:
+        _complain(f"{error.reason}: {error}")
+        return error.exit_code
+    if runner.interrupted:
+        _complain(f"stopped; `unisd run -f {options.file}` goes on from here")
+        return _INTERRUPTED
+    _summarise(console, directory)
+    for state in states:
+        if state.failure:
+            console.print(f"\n{state.stage.name}, the end of its log:", style="red")
+            console.print(state.failure.get("logTail", ""), markup=False, highlight=False)
+    return 0 if succeeded(run, states) else 1
+
+
+def _summarise(console: "object", directory: Path) -> None:
+    from rich.console import Console
+
+    from unisd.evaluation.summary import summary_table
+    from unisd.rundir import RunDir, read_json
+
+    report = RunDir(directory).report
+    if not (report / "report.json").is_file():
+        return
+    assert isinstance(console, Console)
+    console.print()
+    console.print(summary_table(read_json(report / "report.json")))
+    console.print(f"\nreport: {report / 'report.html'}", highlight=False)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    valid = True
+    for path in options.file:
+        run = _load(path)
+        valid = valid and run is not None
+        if run is not None:
+            _say(f"{path}: valid")
+    return 0 if valid else _BAD_INPUT
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    import json
+
+    from unisd.config.run import SelfDistillRun
+
+    _say(json.dumps(SelfDistillRun.model_json_schema(by_alias=True), indent=2))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from unisd.config.explain import explain, preset_lines
+    from unisd.config.presets import PRESETS
+
+    if options.preset == "list":
+        _say("\n".join(preset_lines()))
+        return 0
+    if options.preset not in PRESETS:
+        _complain(f"unknown preset {options.preset!r}; presets: {', '.join(PRESETS)}")
+        return _BAD_INPUT
+    _say(explain(options.preset))
+    return 0
+
+
+def _stage(options: argparse.Namespace) -> int:
+    from unisd.failures import StageError
+    from unisd.job import Job, stage_function
+    from unisd.metrics.progress import Progress
+    from unisd.rundir import RunDir
+
+    run = _load(options.file)
+    if run is None:
+        return _BAD_INPUT
+    name = f"{options.kind}/{options.arm}" if hasattr(options, "arm") else options.kind
+    stage = next((found for found in _stages_of(run) if found.name == name), None)
+    if stage is None:
+        _complain(f"{options.file} has no stage {name}; it has {', '.join(found.name for found in _stages_of(run))}")
+        return _BAD_INPUT
+    directory = RunDir(options.directory)
+    progress = Progress(directory.stage(name) / "progress.json")
+    try:
+        stage_function(stage.kind)(Job(run, directory, stage.arm, progress))
+    except StageError as error:
+        _complain(f"{error.reason}: {error}")
+        return error.exit_code
+    return 0

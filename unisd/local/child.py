@@ -1,0 +1,82 @@
+"""One stage in a process of its own: its log, its signals, its exit code. The runner's other half.
+
+Forked from the warm process; ends with it, so that a runner that is killed leaves nothing running.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from unisd.config.run import SelfDistillRun
+from unisd.failures import EXIT_CODES, StageError
+from unisd.job import Job, stage_function
+from unisd.metrics.progress import Progress
+from unisd.rundir import RunDir, write_json
+from unisd.stages import Stage
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a child process is to do."""
+
+    run: SelfDistillRun
+    root: Path
+    stage: Stage
+    device: int | None
+    threads: int
+
+
+def carry_out(assignment: Assignment) -> None:
+    """Runs the stage and exits with its code; everything printed goes to the stage's log."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = RunDir(assignment.root).stage(assignment.stage.name)
+    _redirect(folder / "log.txt")
+    if assignment.device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(assignment.device)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    code = run_stage(assignment, folder)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _redirect(log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def run_stage(assignment: Assignment, folder: Path) -> int:
+    """Carries out the stage; returns the exit code and leaves failure.json if it is not 0."""
+    stage = assignment.stage
+    try:
+        _limit_threads(assignment.threads)
+        job = Job(assignment.run, RunDir(assignment.root), stage.arm, Progress(folder / "progress.json"))
+        stage_function(stage.kind)(job)
+    except StageError as error:
+        logging.getLogger(__name__).error("%s: %s", error.reason, error)
+        write_json(folder / "failure.json", {"reason": error.reason, "message": str(error)})
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the edge of a process: whatever it was is reported, not lost
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+        write_json(folder / "failure.json", {"reason": "NonZeroExit", "message": message})
+        return EXIT_CODES["NonZeroExit"]
+    return 0
+
+
+def _limit_threads(threads: int) -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
