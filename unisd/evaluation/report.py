@@ -1,0 +1,125 @@
+"""The report stage: results of all components gathered, compared, and written as report.json and report.html."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unisd import __version__
+from unisd.config.resolve import Arm, resolve
+from unisd.evaluation import comparison
+from unisd.evaluation.html import render
+from unisd.job import Job
+from unisd.prepare import load_prepared
+from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json
+
+SAMPLES = 4
+
+
+def report(job: Job) -> None:
+    """Writes report/report.json and report/report.html from whatever components have results."""
+    gathered = gather(job)
+    job.directory.report.mkdir(parents=True, exist_ok=True)
+    write_json(job.directory.report / "report.json", gathered)
+    (job.directory.report / "report.html").write_text(render(gathered), encoding="utf-8")
+
+
+def gather(job: Job) -> Json:
+    """Everything that the report shows, as plain values; docs/evaluation.md describes the schema."""
+    arms = resolve(job.spec)
+    prepared = load_prepared(job.directory.prepared)
+    components: dict[str, list[Arm]] = {}
+    for arm in arms:
+        components.setdefault(arm.component, []).append(arm)
+    scored = {name: _scored(job.directory, found) for name, found in components.items()}
+    tasks = {
+        task: {
+            "components": _task_scores(job.directory, task, scored, components),
+            "comparisons": _comparisons(job.directory, task, scored),
+        }
+        for task in prepared.values["evaluation"]
+    }
+    return {
+        "unisd": __version__,
+        "run": job.run.metadata.name,
+        "model": prepared.values["model"],
+        "task": job.spec.task.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "rows": {key: prepared.values[key] for key in ("train", "probe", "evaluation")},
+        "tasks": tasks,
+        "arms": {arm.name: _arm(job.directory, arm) for arm in arms},
+        "failures": {arm.name: failure for arm in arms if (failure := _failure(job.directory, arm))},
+    }
+
+
+def _scored(directory: RunDir, arms: Sequence[Arm]) -> list[str]:
+    """Names of the arms that have an evaluation."""
+    return [arm.name for arm in arms if (directory.evaluate(arm.name) / "evaluation.json").is_file()]
+
+
+def _items(directory: RunDir, task: str, names: Sequence[str]) -> list[list[Json]]:
+    return [read_jsonl(directory.evaluate(name) / f"items-{task}.jsonl") for name in names]
+
+
+def _column(items_SI: Sequence[Sequence[Json]], name: str) -> list[list[float]]:
+    return [[float(item[name]) for item in items] for items in items_SI]
+
+
+def _task_scores(
+    directory: RunDir, task: str, scored: dict[str, list[str]], components: dict[str, list[Arm]]
+) -> dict[str, Json]:
+    found = {}
+    for name, arms in scored.items():
+        if not arms:
+            continue
+        items_SI = _items(directory, task, arms)
+        metric = read_json(directory.evaluate(arms[0]) / "evaluation.json")["tasks"][task]["metric"]
+        scores: Json = {"metric": metric, "seeds": len(arms), "method": components[name][0].method}
+        if metric != "none":
+            scores["score"] = vars(comparison.proportion(_column(items_SI, "correct")))
+            scores["found"] = vars(comparison.proportion(_column(items_SI, "found")))
+        scores["finished"] = vars(comparison.proportion(_column(items_SI, "finished")))
+        for kind in ("gold", "retention"):
+            if f"{kind}Nats" in items_SI[0][0]:
+                nats, tokens = _column(items_SI, f"{kind}Nats"), _column(items_SI, f"{kind}Tokens")
+                scores[f"{kind}Perplexity"] = vars(comparison.perplexity(nats, tokens))
+        scores["samples"] = items_SI[0][:SAMPLES]
+        found[name] = scores
+    return found
+
+
+def _comparisons(directory: RunDir, task: str, scored: dict[str, list[str]]) -> list[Json]:
+    """Every component against the first that has a result, which is where differences are read from."""
+    names = [name for name, arms in scored.items() if arms]
+    if len(names) < 2:
+        return []
+    base, *others = names
+    columns = {name: _column(_items(directory, task, scored[name]), "correct") for name in names}
+    differences = comparison.holm({name: comparison.difference(columns[name], columns[base]) for name in others})
+    return [
+        {"component": name, "against": base, **vars(difference), "differs": difference.differs}
+        for name, difference in differences.items()
+    ]
+
+
+def _arm(directory: RunDir, arm: Arm) -> Json:
+    train, stages = directory.train(arm.name), {}
+    for kind in ("train", "evaluate"):
+        done = directory.stage(f"{kind}/{arm.name}") / "done.json"
+        if done.is_file():
+            stages[kind] = read_json(done)["seconds"]
+    result: Any = read_json(train / "result.json") if (train / "result.json").is_file() else None
+    curves = read_jsonl(train / "metrics.jsonl") if (train / "metrics.jsonl").is_file() else []
+    probes = read_jsonl(train / "probes.jsonl") if (train / "probes.jsonl").is_file() else []
+    return {
+        "settings": arm.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "training": result,
+        "curves": curves,
+        "probes": probes,
+        "stageSeconds": stages,
+    }
+
+
+def _failure(directory: RunDir, arm: Arm) -> Json | None:
+    for kind in ("train", "evaluate"):
+        path = directory.stage(f"{kind}/{arm.name}") / "failure.json"
+        if path.is_file():
+            return {"stage": f"{kind}/{arm.name}", **read_json(path)}
+    return None
