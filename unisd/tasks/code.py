@@ -1,5 +1,6 @@
 """Programs as answers: found in completions, graded in the sandbox. Shared by every task of the kind."""
 
+import ast
 import re
 from collections.abc import Sequence
 
@@ -24,13 +25,18 @@ def fenced(source: str) -> str:
     return f"```python\n{source.strip()}\n```"
 
 
+def _defined(reference: str) -> tuple[str, ...]:
+    """Top-level functions of a reference: what tests mean by such a name, even where a builtin bears it too."""
+    return tuple(node.name for node in ast.parse(reference).body if isinstance(node, ast.FunctionDef))
+
+
 def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
     """Runs every program against its tests; `found` says whether there was one."""
     from unisd.tasks.sandbox import Program, run_programs
 
     sources = [extract(completion) for completion in completions]
     programs = [
-        Program(source=source or "", setup=example.setup, tests=example.tests)
+        Program(source or "", example.tests, example.setup, entry=_defined(example.answer or ""))
         for example, source in zip(examples, sources, strict=True)
     ]
     verdicts = run_programs(programs)
