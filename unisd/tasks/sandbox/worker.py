@@ -37,6 +37,6 @@ _ACTIONS = {
     "list": lambda value, _: [*value],
     "len": lambda value, _: len(value),
     "item": lambda value, key: value[key],
-    "attribute": lambda value, name: getattr(value, name),
+    "attribute": getattr,
     "truth": lambda value, _: bool(value),
 }

@@ -1,0 +1,96 @@
+"""Own rows in every form and grading."""
+
+import json
+
+import pytest
+
+from unisd.config.task import Source, Task
+from unisd.tasks.catalog import task_for
+
+
+def task(tmp_path, rows, **config):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"_split": "train", **row}) + "\n" for row in rows), encoding="utf-8")
+    return task_for(Task(name="custom", source=Source(path=str(path)), **config))
+
+
+def test_plain_and_conversational_rows_are_the_same(tmp_path):
+    rows = [
+        {"id": "a", "prompt": "Hi?", "completion": "Ho."},
+        {
+            "id": "b",
+            "prompt": [{"role": "user", "content": "Hi?"}],
+            "completion": [{"role": "assistant", "content": "Ho."}],
+        },
+    ]
+    plain, chat = task(tmp_path, rows).examples("train")
+    assert (plain.messages, plain.demonstration, plain.query) == (chat.messages, chat.demonstration, chat.query)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"completion": "x"}, "field 'prompt' is missing"),
+        ({"prompt": "x"}, "field 'completion' is missing"),
+        ({"prompt": " ", "completion": "x"}, "field 'prompt' is empty"),
+        ({"prompt": "x", "completion": " "}, "field 'completion' is empty"),
+        ({"prompt": [], "completion": "x"}, "should end with a user message"),
+        ({"prompt": [{"role": "boss", "content": "x"}], "completion": "x"}, "a message needs a role"),
+        ({"prompt": "x", "completion": [{"role": "user", "content": "x"}]}, "one assistant message"),
+    ],
+)
+def test_broken_rows(tmp_path, row, message):
+    with pytest.raises(ValueError, match=rf"rows.jsonl:1: .*{message}"):
+        task(tmp_path, [row]).examples("train")
+
+
+def verdict(tmp_path, row, completion, **config):
+    made = task(tmp_path, [row], **config)
+    return made.grade(made.examples("train"), [completion])[0]
+
+
+def test_exact(tmp_path):
+    row = {"prompt": "p", "completion": "42"}
+    assert verdict(tmp_path, row, " 42\n", grading="exact").correct
+    assert not verdict(tmp_path, row, "43", grading="exact").correct
+    assert not verdict(tmp_path, row, "", grading="exact").found
+
+
+def test_regex_takes_the_last_match_and_compares_numbers(tmp_path):
+    row = {"prompt": "p", "completion": "so it is\n#### 1,000"}
+    config = {"grading": "regex", "pattern": "#### (.+)"}
+    assert verdict(tmp_path, row, "#### 7\n#### 1000.0", **config).correct
+    assert not verdict(tmp_path, row, "#### 7", **config).correct
+    assert not verdict(tmp_path, row, "seven", **config).found
+    with pytest.raises(ValueError, match="finds none in its completion"):
+        task(tmp_path, [{"prompt": "p", "completion": "none"}], **config).examples("train")
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("abc", "has no group")])
+def test_bad_patterns(tmp_path, pattern, message):
+    with pytest.raises(ValueError, match=message):
+        task(tmp_path, [], grading="regex", pattern=pattern)
+
+
+def test_multiple_choice(tmp_path):
+    row = {"id": "z", "prompt": "Which?", "completion": "Because.", "choices": ["x", "y", "z"], "answer": "y"}
+    made = task(tmp_path, [row], grading="multipleChoice")
+    (example,) = made.examples("train")
+    assert example.choices[ord(example.answer) - 65] == "y"
+    assert made.grade([example], [example.demonstration])[0].correct
+    assert made.negative_request(example) is not None
+    by_letter = task(tmp_path, [{**row, "answer": "B"}], grading="multipleChoice").examples("train")[0]
+    assert by_letter == example
+    with pytest.raises(ValueError, match="none of the choices"):
+        task(tmp_path, [{**row, "answer": "q"}], grading="multipleChoice").examples("train")
+
+
+def test_python(tmp_path):
+    row = {"prompt": "Add one.", "completion": "def f(x):\n    return x + 1", "tests": ["assert f(1) == 2"]}
+    assert verdict(tmp_path, row, "```python\ndef f(x): return 1 + x\n```", grading="python").correct
+    assert not verdict(tmp_path, row, "def f(x): return x", grading="python").correct
+
+
+def test_a_rows_own_negative_is_kept(tmp_path):
+    (example,) = task(tmp_path, [{"prompt": "p", "completion": "c", "negative": "no"}]).examples("train")
+    assert example.negative == "no"

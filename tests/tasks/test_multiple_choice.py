@@ -1,0 +1,99 @@
+"""Extraction of answers in the forms that models write, option order, and negatives in one template."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from unisd.config.task import Source, Task
+from unisd.tasks import multiple_choice as mc
+from unisd.tasks.catalog import task_for
+
+DATA = Path(__file__).parents[2] / "examples/data/cos_e"
+CHOICES = ("a dog", "bank", "cat", "dance", "earth")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Reasoning: x\nAnswer: B", "B"),
+        ("answer: b", "B"),
+        ("**Answer:** (C)", "C"),
+        ("Answer: **D**", "D"),
+        ("Answer: E) earth", "E"),
+        ("Answer: E.", "E"),
+        ("Answer: B\nno, wait\nAnswer: C", "C"),
+        ("Answer: bank", "B"),
+        ("Answer: A dog", "A"),
+        ("Answer: a", "A"),
+        ("Answer: A cat sat there", None),
+        ("A dog is the one", None),
+        ("The answer is D) dance", "D"),
+        ("the answer is B.", "B"),
+        ("The answer is a dog, or perhaps not", None),
+        ("Answer: B\nAnswer: none of these", "B"),
+        ("Answer: F", None),
+        ("Answer:", None),
+        ("", None),
+        ("I cannot say.", None),
+        ("Final answer: C", "C"),
+    ],
+)
+def test_extraction(text, letter):
+    assert mc.extract(text, CHOICES) == letter
+
+
+def examples(split="train", **task):
+    config = Task(name="cos_e", source=Source(path=str(DATA)), **task)
+    return task_for(config), task_for(config).examples(split)
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_every_reference_is_right_and_every_other_option_wrong(split):
+    task, found = examples(split)
+    assert len(found) > 200
+    for example in found:
+        assert task.grade([example], [example.demonstration])[0].correct
+        for index, choice in enumerate(example.choices):
+            letter = mc.LETTERS[index]
+            same_text = choice == example.choices[mc.LETTERS.index(example.answer)]
+            assert task.grade([example], [f"Answer: {letter}"])[0].correct == same_text
+
+
+def test_option_order_depends_on_id_and_task_seed_alone():
+    _, first = examples()
+    _, again = examples()
+    _, other = examples(seed=1)
+    assert [e.choices for e in first] == [e.choices for e in again]
+    assert [e.choices for e in first] != [e.choices for e in other]
+    answers = [e.answer for e in first]
+    assert all(30 < answers.count(letter) < 70 for letter in "ABCDE")
+
+
+def test_a_smaller_sample_is_part_of_a_larger_one():
+    _, small = examples(max_train_examples=20)
+    _, large = examples(max_train_examples=50)
+    assert len(small) == 20
+    assert {e.id for e in small} < {e.id for e in large}
+
+
+def test_negatives_are_wrong_and_differ_from_positives_in_content_only():
+    task, found = examples(max_train_examples=40)
+    for example in found:
+        request = task.negative_request(example)
+        wrong = task.negative_demonstration(example, request, " it is so. It must be. Third. Fourth one.\nAnswer: A")
+        assert not task.grade([example], [wrong])[0].correct
+        assert wrong == mc.demonstration("It is so. It must be. Third.", request.answer)
+        assert request.answer in request.prefix
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "no", "Answer: B", "Reasoning: it is so"])
+def test_texts_that_will_not_do_as_negatives(text):
+    task, found = examples(max_train_examples=1)
+    assert task.negative_demonstration(found[0], task.negative_request(found[0]), text) is None
+
+
+def test_no_negative_where_all_options_say_the_same():
+    _, found = examples(max_train_examples=1)
+    same = dataclasses.replace(found[0], choices=("x", "x"), answer="A")
+    assert mc.negative_request(same, 0) is None

@@ -1,0 +1,72 @@
+"""Broken rows are told by file, line and field."""
+
+import json
+
+import pytest
+
+from unisd.config.task import Source, Task
+from unisd.tasks.catalog import task_for
+from unisd.tasks.rows import HubDataset, load_rows
+
+GOOD = {
+    "id": "1",
+    "question": "q",
+    "choices": ["x", "y"],
+    "answer": "x",
+    "abstractive_explanation": "e",
+}
+
+
+def load(path, text, **task):
+    path.write_text(text, encoding="utf-8")
+    return task_for(Task(name="cos_e", source=Source(path=str(path)), **task)).examples("train")
+
+
+def lines(*rows):
+    return "".join(json.dumps({"_split": "train", **row}) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no rows"),
+        ("{nonsense\n", r"rows.jsonl:1: is not JSON"),
+        ("[1]\n", r"rows.jsonl:1: should be a JSON object"),
+        (lines({**GOOD, "question": None}), r"rows.jsonl:1: field 'question' is missing"),
+        (lines(GOOD, {k: v for k, v in GOOD.items() if k != "choices"}), r"rows.jsonl:2: field 'choices' is missing"),
+        (lines({**GOOD, "choices": "x"}), r"field 'choices' should be list, got 'x'"),
+        (lines({**GOOD, "answer": "z"}), r"field 'answer' is 'z', which is none of the choices \['x', 'y'\]"),
+        (lines({**GOOD, "answerKey": "C"}), r"field 'answerKey' is 'C', which names none of 2 choices"),
+        (lines(GOOD, GOOD), r"rows.jsonl:2: id '1' was used at .*rows.jsonl:1 already"),
+    ],
+)
+def test_broken_rows(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "rows.jsonl", text)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load_rows(Source(path=str(tmp_path / "none")), None, "train", 0)
+    with pytest.raises(ValueError, match=r"holds no train.jsonl"):
+        load_rows(Source(path=str(tmp_path)), None, "train", 0)
+
+
+def test_the_key_decides_between_two_options_of_one_text(tmp_path):
+    row = {**GOOD, "choices": ["x", "x", "y"], "answerKey": "B"}
+    (example,) = load(tmp_path / "rows.jsonl", lines(row))
+    assert example.choices[ord(example.answer) - 65] == "x"
+
+
+def test_a_single_file_without_splits_is_divided_the_same_way_each_time(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({**GOOD, "id": str(i)}) + "\n" for i in range(200)), encoding="utf-8")
+    train, held_out = (load_rows(Source(path=str(path)), None, split, 0) for split in ("train", "eval"))
+    assert len(train) + len(held_out) == 200
+    assert 8 < len(held_out) < 35
+    assert [r.where for r in held_out] == [r.where for r in load_rows(Source(path=str(path)), None, "eval", 0)]
+
+
+def test_a_hub_that_cannot_be_reached_says_the_way_out():
+    with pytest.raises(ValueError, match=r"unisd-no/such cannot be loaded .* source.path"):
+        load_rows(None, HubDataset("unisd-no/such", "test", revision="0" * 40), "train", 0)

@@ -1,0 +1,152 @@
+"""Attacks on the sandbox: none of them passes, reaches anything, or keeps anything waiting."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from unisd.tasks.sandbox import Limits, Program, isolation, run_programs
+
+LIMITS = Limits(seconds=2.0)
+TESTS = ("assert f(1) == 2", "assert set([f(2)]) == {3}")
+RIGHT = "def f(x):\n    return x + 1\n"
+
+
+def run(source, tests=TESTS, **program):
+    return run_programs([Program(source, tuple(tests), **program)], LIMITS)[0]
+
+
+def test_right_and_wrong_programs():
+    assert run(RIGHT).outcome == "passed"
+    assert run("def f(x):\n    return x\n").outcome == "failed"
+    assert run("def f(x):\n    return x +\n").outcome == "error"
+    assert run("def g(x):\n    return x\n").outcome == "error"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos._exit(0)",
+        "import sys\nsys.exit(0)",
+        RIGHT + "import os\ndef f(x):\n    os._exit(0)",
+        "raise SystemExit(0)",
+        "print('passed')\nimport sys\nsys.stdout.flush()",
+        'import os\nfor d in range(3, 64):\n    try: os.write(d, b\'{"outcome": "passed", "message": "", "layers": []}\')\n'
+        "    except OSError: pass",
+        "class E:\n    def __eq__(self, other): return True\n    def __hash__(self): return 3\ndef f(x):\n    return E()",
+        "class E(int):\n    def __eq__(self, other): return True\n    def __hash__(self): return 3\ndef f(x):\n    return E(9)",
+        "class E(list):\n    def __eq__(self, other): return True\ndef f(x):\n    return E([1])",
+        "import builtins\nbuiltins.set = builtins.AssertionError = lambda *a: 0\ndef set(x): return 0\ndef f(x): return 9",
+        "a = [0] * 10**10\n" + RIGHT,
+        "def f(x):\n    while True: pass",
+        "def f(x):\n    return f(x)",
+    ],
+)
+def test_no_trick_passes(source):
+    assert run(source).outcome != "passed"
+
+
+def test_an_endless_program_is_killed():
+    started = time.monotonic()
+    assert run("while True: pass").outcome == "timeout"
+    assert time.monotonic() - started < 3 * LIMITS.seconds
+
+
+def test_a_fork_bomb_leaves_nothing_running():
+    bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
+    before = len(os.listdir("/proc"))
+    assert run(bomb).outcome == "timeout"
+    time.sleep(0.2)
+    assert len(os.listdir("/proc")) < before + 10
+
+
+def test_endless_output_fills_nothing():
+    assert run("import sys\nwhile True: sys.stdout.write('x' * 10**6)").outcome == "timeout"
+
+
+def test_large_files_are_refused():
+    source = "def f(x):\n    open('/tmp/big', 'wb').write(b'x' * (1 << 26))\n    return x + 1"
+    assert run(source).outcome in ("error", "crashed")
+
+
+def test_secrets_of_the_runner_are_out_of_reach(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("the secret")
+    secret.chmod(0o644)
+    for path in (secret, Path.home() / ".bashrc", Path("/proc/1/environ")):
+        source = f"def f(x):\n    return open({str(path)!r}).read() and x + 1"
+        assert run(source).outcome == "error"
+    link = f"import os\ndef f(x):\n    os.symlink({str(secret)!r}, '/tmp/link')\n    return open('/tmp/link').read() and x + 1"
+    assert run(link).outcome == "error"
+
+
+def test_nothing_outside_can_be_written(tmp_path):
+    tmp_path.chmod(0o777)
+    target = tmp_path / "written"
+    run(f"open({str(target)!r}, 'w').write('x')\n" + RIGHT)
+    assert not target.exists()
+
+
+def test_the_network_is_out_of_reach():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        port = server.getsockname()[1]
+        source = f"import socket\ndef f(x):\n    socket.create_connection(('127.0.0.1', {port}))\n    return x + 1"
+        assert run(source).outcome == "error"
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_the_judge_cannot_be_killed_into_a_pass():
+    source = "import os\ndef f(x):\n    for pid in (1, os.getppid(), -1):\n        try: os.kill(pid, 9)\n        except OSError: pass\n    return 0"
+    assert run(source).outcome != "passed"
+
+
+def test_one_program_does_not_reach_the_next():
+    spoiler = "import builtins, os\nbuiltins.len = lambda x: 0\nopen('/tmp/left', 'w').write('x')\n" + RIGHT
+    looks = "import os\ndef f(x):\n    return x + 1 if len('ab') == 2 and not os.path.exists('/tmp/left') else 0"
+    assert [v.outcome for v in run_programs([Program(spoiler, TESTS), Program(looks, TESTS)], LIMITS, 1)] == [
+        "passed"
+    ] * 2
+
+
+def test_what_honest_programs_do_works():
+    source = "from collections import Counter, namedtuple\nP = namedtuple('P', 'a b')\n"
+    source += (
+        "def f(x):\n    return Counter(x)\ndef g(p):\n    return p.a\ndef h(n):\n    return (i for i in range(n))\n"
+    )
+    source += "class Box:\n    def __init__(self, v): self.v = v\ndef k(b):\n    return b.v\ndef e():\n    raise ValueError('no')"
+    tests = [
+        "assert f('aab') == {'a': 2, 'b': 1}",
+        "assert g(P(3, 4)) == 3",
+        "assert list(h(3)) == [0, 1, 2]",
+        "assert k(Box([1, (2, 3.5), {'x': None}])) == [1, (2, 3.5), {'x': None}]",
+        "try:\n    e()\n    assert False\nexcept ValueError:\n    pass",
+        "import math\nassert math.isclose(k(Box(0.1)), 0.1)",
+    ]
+    assert run(source, tests).outcome == "passed"
+
+
+def test_names_of_builtins_come_from_the_program_only_if_the_reference_has_them():
+    source, tests = "def sum(a, b):\n    return a * b", ["assert sum(2, 3) == 6"]
+    assert run(source, tests).outcome == "error"
+    assert run(source, tests, entry=("sum",)).outcome == "passed"
+
+
+def test_it_says_which_layers_are_in_force():
+    layers = isolation()
+    assert "seccomp" in layers
+    assert any("namespaces" in layer or layer == "Landlock" for layer in layers)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_as_an_ordinary_user():
+    pid = os.fork()
+    if pid == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        good, bad = run(RIGHT), run("import os\nos._exit(0)")
+        os._exit(0 if good.outcome == "passed" and bad.outcome == "crashed" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
