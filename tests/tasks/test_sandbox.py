@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -105,8 +106,8 @@ def test_the_judge_cannot_be_killed_into_a_pass():
 
 
 def test_one_program_does_not_reach_the_next():
-    spoiler = "import builtins, os\nbuiltins.len = lambda x: 0\nopen('/tmp/left', 'w').write('x')\n" + RIGHT
-    looks = "import os\ndef f(x):\n    return x + 1 if len('ab') == 2 and not os.path.exists('/tmp/left') else 0"
+    spoiler = "import builtins, os\nbuiltins.sum = lambda x: 0\nopen('/tmp/left', 'w').write('x')\n" + RIGHT
+    looks = "import os\ndef f(x):\n    return x + 1 if sum([1, 1]) == 2 and not os.path.exists('/tmp/left') else 0"
     assert [v.outcome for v in run_programs([Program(spoiler, TESTS), Program(looks, TESTS)], LIMITS, 1)] == [
         "passed"
     ] * 2
@@ -143,10 +144,13 @@ def test_it_says_which_layers_are_in_force():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 def test_as_an_ordinary_user():
-    pid = os.fork()
-    if pid == 0:
-        os.setgid(65534)
-        os.setuid(65534)
-        good, bad = run(RIGHT), run("import os\nos._exit(0)")
-        os._exit(0 if good.outcome == "passed" and bad.outcome == "crashed" else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    script = (
+        "from unisd.tasks.sandbox import *\n"
+        f"right, wrong = Program({RIGHT!r}, {TESTS!r}), Program('import os; os._exit(0)', {TESTS!r})\n"
+        "print([verdict.outcome for verdict in run_programs([right, wrong])], isolation())"
+    )
+    system = "/usr/bin/python3"  # one that anybody may run
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", system, "-B", "-c", script]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.startswith("['passed', 'crashed']"), done.stdout + done.stderr

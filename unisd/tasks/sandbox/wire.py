@@ -16,19 +16,22 @@ def encode(value, remember, depth=0):
     """A JSON-able form of a value; what is no plain data is remembered and becomes a handle."""
     if depth > _MAX_DEPTH:
         raise ValueError("a value is nested too deeply")
-    kind = type(value)
-    if value is None or kind in (bool, int, float, str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
-    for base, tag, items in _CONTAINERS:
+    if isinstance(value, FromProgram):
+        return {"t": "handle", "v": value.number}
+    for base, tag, plain in _KINDS:
         if isinstance(value, base):
-            return {"t": tag, "v": [encode(item, remember, depth + 1) for item in items(value)]}
-    if isinstance(value, dict):
-        pairs = dict.items(value)
-        return {"t": "dict", "v": [[encode(k, remember, depth + 1), encode(v, remember, depth + 1)] for k, v in pairs]}
-    for base, tag, text in _SCALARS:
-        if isinstance(value, base):
-            return {"t": tag, "v": text(value)}
-    return {"t": "handle", "v": remember(value), "call": callable(value)}
+            form = {"t": tag, "v": plain(value, lambda inner: encode(inner, remember, depth + 1))}
+            # An instance of a subclass goes as the plain data that it holds, and can come back as itself.
+            return form if type(value) is base else {**form, "h": remember(value)}
+    return {"t": "handle", "v": remember(value)}
+
+
+class FromProgram:
+    """Marks plain data that is more than that to the program, and by which number it knows it."""
+
+    number = None
 
 
 def decode(form, handle):
@@ -36,42 +39,51 @@ def decode(form, handle):
     if not isinstance(form, dict):
         return form
     tag, inner = form["t"], form["v"]
-    if tag in _BUILDERS:
-        return _BUILDERS[tag](decode(item, handle) for item in inner)
-    if tag == "dict":
-        return {decode(key, handle): decode(value, handle) for key, value in inner}
     if tag == "handle":
         return handle(inner)
-    return _READERS[tag](inner)
+    value = _READERS[tag](inner, lambda item: decode(item, handle))
+    if "h" not in form or tag not in _MARKED:
+        return value
+    marked = _MARKED[tag](value)
+    marked.number = form["h"]
+    return marked
 
 
-def _bytes_text(value):
-    return bytes.hex(value) if isinstance(value, bytes) else bytearray.hex(value)
+def _items(base):
+    return lambda value, encoded: [encoded(item) for item in base.__iter__(value)]
 
 
 # Base classes' own methods, so that overridden ones are never asked.
-_CONTAINERS = (
-    (list, "list", list.__iter__),
-    (tuple, "tuple", tuple.__iter__),
-    (set, "set", set.__iter__),
-    (frozenset, "frozenset", frozenset.__iter__),
+_KINDS = (
+    (list, "list", _items(list)),
+    (tuple, "tuple", _items(tuple)),
+    (set, "set", _items(set)),
+    (frozenset, "frozenset", _items(frozenset)),
+    (dict, "dict", lambda value, encoded: [[encoded(k), encoded(v)] for k, v in dict.items(value)]),
+    (int, "int", lambda value, _: str(int.__add__(value, 0))),
+    (float, "float", lambda value, _: float.hex(value)),
+    (str, "str", lambda value, _: str.__str__(value)),
+    (bytes, "bytes", lambda value, _: bytes.hex(value)),
+    (bytearray, "bytes", lambda value, _: bytearray.hex(value)),
+    (complex, "complex", lambda value, _: [value.real, value.imag]),
+    (range, "range", lambda value, _: [value.start, value.stop, value.step]),
 )
-_SCALARS = (
-    (int, "int", lambda value: str(int.__add__(value, 0))),
-    (float, "float", float.hex),
-    (str, "str", str.__str__),
-    ((bytes, bytearray), "bytes", _bytes_text),
-    (complex, "complex", lambda value: [complex.__abs__(value), value.real, value.imag]),
-    (range, "range", lambda value: [value.start, value.stop, value.step]),
-)
-_BUILDERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 _READERS = {
-    "int": int,
-    "float": float.fromhex,
-    "str": str,
-    "bytes": bytes.fromhex,
-    "complex": lambda parts: complex(parts[1], parts[2]),
-    "range": lambda parts: range(*parts),
+    "list": lambda inner, decoded: [decoded(item) for item in inner],
+    "tuple": lambda inner, decoded: tuple(decoded(item) for item in inner),
+    "set": lambda inner, decoded: {decoded(item) for item in inner},
+    "frozenset": lambda inner, decoded: frozenset(decoded(item) for item in inner),
+    "dict": lambda inner, decoded: {decoded(key): decoded(value) for key, value in inner},
+    "int": lambda inner, _: int(inner),
+    "float": lambda inner, _: float.fromhex(inner),
+    "str": lambda inner, _: str(inner),
+    "bytes": lambda inner, _: bytes.fromhex(inner),
+    "complex": lambda inner, _: complex(*inner),
+    "range": lambda inner, _: range(*inner),
+}
+_MARKED = {
+    base.__name__: type(f"{base.__name__}FromProgram", (FromProgram, base), {})
+    for base in (list, tuple, set, frozenset, dict, int, float, str)
 }
 
 
