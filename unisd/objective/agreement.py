@@ -46,8 +46,14 @@ def quantile_scale(disagreement_N: torch.Tensor, mask_N: torch.Tensor, agreement
 
 
 def exact_quantile(values: torch.Tensor, quantile: float) -> float:
-    """Linear-interpolated quantile of any number of values (torch.quantile stops at 16 million)."""
-    ordered = values.float().sort().values
+    """Linear-interpolated quantile of any number of values (torch.quantile stops at 16 million).
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if values.numel() == 0:
+        raise ValueError("a quantile of no values does not exist")
+    ordered = values.double().sort().values
     position = quantile * (ordered.numel() - 1)
     low = int(position)
     high = min(low + 1, ordered.numel() - 1)
@@ -74,5 +80,5 @@ def gated_rows(surprisal: list[float], quantile: float) -> list[bool]:
     """Which completions of a whole step to score: those whose mean surprisal lies above the quantile."""
     if not surprisal:
         return []
-    threshold = exact_quantile(torch.tensor(surprisal, dtype=torch.float64).float(), quantile)
+    threshold = exact_quantile(torch.tensor(surprisal, dtype=torch.float64), quantile)
     return [value > threshold for value in surprisal]

@@ -1,22 +1,24 @@
 """The loss that trains: from hidden states, in tiles of tokens and vocabulary, so that no [N, V] tensor ever exists.
 
-For each tile of tokens: log-sum-exps, then per-token values, then the gradient at the student's hidden states, which
-is computed in the forward pass because every coefficient is known before it. The vocabulary is cut into slices; logits
-of a slice are computed anew at each visit, unless one slice holds the whole vocabulary. `naive` is the same function on
-full logits.
+The trainer calls `self_distillation_loss`, scoring and evaluation `realised_logp`. For each tile of tokens:
+log-sum-exps, then per-token values, then the gradient at the student's hidden states, which is computed in the forward
+pass because every coefficient is known before it. The vocabulary is cut into slices; logits of a slice are computed
+anew at each visit, unless one slice holds the whole vocabulary. `naive` is the same function on full logits; what
+divides by what is decided in `reduction`.
 
 Legend: N tokens, n tokens of a tile, V vocabulary, v vocabulary of a slice, H hidden dimensions.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from unisd.config.resolve import Objective
-from unisd.objective.terms import feature_distance, hinge
+from unisd.objective.terms import NARROW, feature_distance, hinge, log_mixture, wide
 from unisd.objective.types import Coefficients, Head, Loss, Squares, Tokens
 
 
@@ -41,7 +43,7 @@ class _Logits:
     """Logits of one tile of tokens, slice by slice of the vocabulary."""
 
     def __init__(self, hidden_nH: torch.Tensor, head: Head, tiles: Tiles) -> None:
-        self._hidden_nH, self._head, self._width = hidden_nH, head, tiles.vocabulary
+        self._hidden_nH, self._head, self._width = hidden_nH.detach(), head, tiles.vocabulary
         self._whole: torch.Tensor | None = None
 
     def slices(self) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -62,26 +64,38 @@ class _Logits:
 
     def _compute(self, where: slice) -> torch.Tensor:
         weight_vH = self._head.weight_VH[where].to(self._hidden_nH.dtype)
-        logits_nv = _wide(self._hidden_nH @ weight_vH.T)
+        logits_nv = _product(self._hidden_nH, weight_vH.T)
         cap = self._head.softcap
         return logits_nv if cap is None else cap * torch.tanh(logits_nv / cap)
 
     def log_sum_exp(self, temperature: float) -> torch.Tensor:
         """log Σ exp(z/τ), [n]."""
-        parts = [(logits_nv / temperature).logsumexp(dim=-1) for _, logits_nv in self.slices()]
+        parts = []
+        for _, logits_nv in self.slices():
+            peak_n = logits_nv.amax(dim=-1) / temperature
+            parts.append(peak_n + _log_softmax(logits_nv, peak_n, temperature).exp_().sum(dim=-1).log())
         return torch.stack(parts).logsumexp(dim=0)
 
     def realised(self, token_n: torch.Tensor) -> torch.Tensor:
         """The logit of each token, [n]."""
-        found_n = self._hidden_nH.new_zeros(token_n.shape, dtype=_wide(self._hidden_nH[:0]).dtype)
+        found_n = wide(self._hidden_nH.new_zeros(token_n.shape))
         for where, logits_nv in self.slices():
             inside_n, local_n = _in_slice(token_n, where)
             found_n = torch.where(inside_n, logits_nv.gather(1, local_n[:, None])[:, 0], found_n)
         return found_n
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """A matrix product in float32 or wider. CUDA does not round its sums to the narrow type of the factors; on a CPU
+    the rounding costs less than a product of wide factors, which takes three times as long where bfloat16 is native."""
+    if left.dtype in NARROW and left.is_cuda:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return wide(left @ right)
+
+
+def _log_softmax(logits_nv: torch.Tensor, lse_n: torch.Tensor, temperature: float) -> torch.Tensor:
+    """z/τ − lse in one pass over memory, [n, v]."""
+    return torch.add(-lse_n[:, None], logits_nv, alpha=1.0 / temperature)
 
 
 def _in_slice(token_n: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,19 +109,36 @@ def realised_logp(
 ) -> torch.Tensor:
     """log π of each token at τ = 1, [N], nats."""
     size = tiles.tokens(head.weight_VH.shape[0])
-    parts = [_wide(hidden_NH[:0]).sum(dim=-1)]
+    parts = [wide(hidden_NH.new_zeros(0))]
     for start in range(0, hidden_NH.shape[0], size):
         logits = _Logits(hidden_NH[start : start + size], head, tiles)
         parts.append(logits.realised(token_N[start : start + size]) - logits.log_sum_exp(1.0))
     return torch.cat(parts)
 
 
-@dataclass
-class _Values:
-    """Per-token values of a tile."""
+@dataclass(frozen=True)
+class _Tile:
+    """A tile of tokens and all that its terms are made of."""
 
-    tempered_lse_n: torch.Tensor
+    tokens: Tokens
+    coefficients: Coefficients
+    objective: Objective
+    clip_bound: float | None
+    student: _Logits
+    teacher: _Logits
+
+    @property
+    def diverges(self) -> bool:
+        features = self.objective.features
+        return features is None or not features.alone
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Per-token values of a tile, [n] each."""
+
     plain_lse_n: torch.Tensor
+    tempered_lse_n: torch.Tensor
     teacher_lse_n: torch.Tensor
     logp_n: torch.Tensor
     entropy_n: torch.Tensor
@@ -117,15 +148,21 @@ class _Values:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    objective: Objective
-    clip_bound: float | None
-    tiles: Tiles
+class _Slopes:
+    """What the gradients of a token's divergence and log-probability are multiplied by, [n] each."""
 
-    @property
-    def diverges(self) -> bool:
-        features = self.objective.features
-        return features is None or not features.alone
+    divergence_n: torch.Tensor
+    pull_n: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Gradients at the student's hidden states, [n, H] each."""
+
+    divergence_nH: torch.Tensor
+    """∂D/∂h, not multiplied by any coefficient."""
+    contrast_nH: torch.Tensor
+    features_nH: torch.Tensor
 
 
 def self_distillation_loss(
@@ -137,32 +174,27 @@ def self_distillation_loss(
     tiles: Tiles = DEFAULT_TILES,
 ) -> Loss:
     """The same as `naive.self_distillation_loss`, with gradient to the student's hidden states and output layer."""
-    settings = _Settings(objective, clip_bound, tiles)
+    weight_VH = tokens.student_head.weight_VH
     head_gradient = (
-        torch.zeros_like(tokens.student_head.weight_VH, dtype=_wide(tokens.student_NH[:0]).dtype)
-        if tokens.student_head.weight_VH.requires_grad
-        else None
+        torch.zeros_like(weight_VH, dtype=wide(weight_VH.new_zeros(0)).dtype) if weight_VH.requires_grad else None
     )
+    size = tiles.tokens(weight_VH.shape[0])
+    parts = []
     with torch.no_grad():
-        size = tiles.tokens(tokens.student_head.weight_VH.shape[0])
-        count = tokens.student_NH.shape[0]
-        parts = [
-            _tile(
-                _cut(tokens, slice(start, start + size)),
-                _cut(coefficients, slice(start, start + size)),
-                settings,
-                head_gradient,
-            )
-            for start in range(0, max(count, 1), size)
-        ]
-    gradient_NH = torch.cat([part.pop("gradient") for part in parts])
-    value = sum(part.pop("value") for part in parts)
-    squares = sum((part.pop("squares") for part in parts), Squares())
+        for start in range(0, max(tokens.student_NH.shape[0], 1), size):
+            cut, where = _cut(tokens, slice(start, start + size)), slice(start, start + size)
+            student = _Logits(cut.student_NH, cut.student_head, tiles)
+            teacher = _Logits(cut.teacher_NH, cut.teacher_head, tiles)
+            tile = _Tile(cut, _cut(coefficients, where), objective, clip_bound, student, teacher)
+            parts.append(_terms(tile, head_gradient))
+        gradient_NH = torch.cat([part.pop("gradient") for part in parts]).to(tokens.student_NH.dtype)
+        value = torch.stack([part.pop("value") for part in parts]).sum()
+        squares = torch.stack([part.pop("squares") for part in parts]).sum(dim=0).tolist()
     per_token = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     attached = _Attach.apply(  # type: ignore[no-untyped-call]
-        tokens.student_NH, tokens.student_head.weight_VH, value, gradient_NH, head_gradient
+        tokens.student_NH, weight_VH, value, gradient_NH, head_gradient
     )
-    return Loss(value=attached, squares=squares, **per_token)
+    return Loss(value=attached, squares=Squares(*squares), **per_token)
 
 
 class _Attach(torch.autograd.Function):
@@ -170,12 +202,12 @@ class _Attach(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
-        student_NH, weight_VH, value, gradient_NH, head_gradient = inputs
-        ctx.gradients = (gradient_NH.to(student_NH.dtype), head_gradient)
-        ctx.head_dtype = weight_VH.dtype
-        return value.clone() if isinstance(value, torch.Tensor) else torch.tensor(value)
+        _, weight_VH, value, gradient_NH, head_gradient = inputs
+        ctx.gradients, ctx.head_dtype = (gradient_NH, head_gradient), weight_VH.dtype
+        return cast(torch.Tensor, value.clone())
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *outputs: Any) -> Any:
         hidden, head = ctx.gradients
         scaled_head = None if head is None else (head * outputs[0]).to(ctx.head_dtype)
@@ -188,31 +220,26 @@ def _cut(record: Any, where: slice) -> Any:
     return type(record)(**kept)
 
 
-def _tile(
-    tokens: Tokens, coefficients: Coefficients, settings: _Settings, head_gradient: torch.Tensor | None
-) -> dict[str, Any]:
+def _terms(tile: _Tile, head_gradient: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """Everything about one tile of tokens; adds to `head_gradient` in place."""
-    objective = settings.objective
-    student = _Logits(tokens.student_NH.detach(), tokens.student_head, settings.tiles)
-    teacher = _Logits(tokens.teacher_NH, tokens.teacher_head, settings.tiles)
-    values = _values(student, teacher, tokens.token_N, settings)
-    bound = math.inf if settings.clip_bound is None else settings.clip_bound
+    objective, coefficients = tile.objective, tile.coefficients
+    values = _values(tile)
+    bound = math.inf if tile.clip_bound is None else tile.clip_bound
     below_n = (values.divergence_n < bound).to(values.logp_n.dtype)
-    hinge_n, pull_n = _contrast(values.logp_n, tokens, coefficients, objective)
+    hinge_n, pull_n = _contrast(values.logp_n, tile)
+    distance_n, features_nH = _features(tile)
     slopes = _Slopes(coefficients.divergence_N * below_n, pull_n)
-    divergence_nH, contrast_nH = _gradients(student, teacher, tokens, values, slopes, settings, head_gradient)
-    distance_n, features_nH = _features(tokens, coefficients, objective)
-    clipped_n = values.divergence_n.clamp(max=bound)
-    value = (coefficients.divergence_N * clipped_n).sum()
+    parts = _gradients(tile, values, slopes, head_gradient)
+    parts = replace(parts, features_nH=features_nH)
+    value = (coefficients.divergence_N * values.divergence_n.clamp(max=bound)).sum()
     if objective.contrastive is not None:
         value = value + objective.contrastive.weight * (coefficients.contrastive_N * hinge_n).sum()
     if objective.features is not None:
         value = value + objective.features.weight * (coefficients.features_N * distance_n).sum()
-    rest_nH = pull_n[:, None] * contrast_nH + features_nH
     return {
         "value": value,
-        "gradient": slopes.divergence_n[:, None] * divergence_nH + rest_nH,
-        "squares": _squares(divergence_nH, pull_n[:, None] * contrast_nH, features_nH, coefficients, below_n),
+        "gradient": slopes.divergence_n[:, None] * parts.divergence_nH + parts.contrast_nH + parts.features_nH,
+        "squares": _squares(parts, coefficients, below_n),
         "divergence_N": values.divergence_n,
         "entropy_N": values.entropy_n,
         "student_logp_N": values.logp_n,
@@ -221,151 +248,131 @@ def _tile(
     }
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """What a token's gradients are multiplied by."""
-
-    divergence_n: torch.Tensor
-    pull_n: torch.Tensor
-
-
-def _values(student: _Logits, teacher: _Logits, token_n: torch.Tensor, settings: _Settings) -> _Values:
-    temperature, alpha = settings.objective.temperature, settings.objective.divergence.alpha
-    plain_lse_n = student.log_sum_exp(1.0)
-    tempered_lse_n = student.log_sum_exp(temperature)
-    zeros_n = torch.zeros_like(plain_lse_n)
-    values = _Values(
-        tempered_lse_n=tempered_lse_n,
-        plain_lse_n=plain_lse_n,
-        teacher_lse_n=teacher.log_sum_exp(temperature) if settings.diverges else zeros_n,
-        logp_n=student.realised(token_n) - plain_lse_n,
-        entropy_n=tempered_lse_n.clone(),
-        divergence_n=zeros_n.clone(),
-        slope_n=zeros_n.clone(),
-    )
-    for where, logits_nv in student.slices():
-        log_s_nv = logits_nv / temperature - tempered_lse_n[:, None]
-        values.entropy_n -= (log_s_nv.exp() * (logits_nv / temperature)).sum(dim=-1)
-        if settings.diverges:
-            log_p_nv = teacher.at(where) / temperature - values.teacher_lse_n[:, None]
-            divergence_n, slope_n = _divergence(log_s_nv, log_p_nv, alpha)
-            values.divergence_n += divergence_n
-            values.slope_n += slope_n
-    return values
+def _values(tile: _Tile) -> _Values:
+    temperature, alpha = tile.objective.temperature, tile.objective.divergence.alpha
+    plain_lse_n = tile.student.log_sum_exp(1.0)
+    tempered_lse_n = tile.student.log_sum_exp(temperature)
+    entropy_n, divergence_n, slope_n = (torch.zeros_like(plain_lse_n) for _ in range(3))
+    teacher_lse_n = tile.teacher.log_sum_exp(temperature) if tile.diverges else divergence_n
+    for where, logits_nv in tile.student.slices():
+        log_s_nv = _log_softmax(logits_nv, tempered_lse_n, temperature)
+        s_nv = log_s_nv.exp()
+        entropy_n = entropy_n - _dot(s_nv, log_s_nv)
+        if tile.diverges:
+            log_p_nv = _log_softmax(tile.teacher.at(where), teacher_lse_n, temperature)
+            share_n, share_of_slope_n = _divergence(s_nv, log_s_nv, log_p_nv, alpha)
+            divergence_n, slope_n = divergence_n + share_n, slope_n + share_of_slope_n
+    logp_n = tile.student.realised(tile.tokens.token_N) - plain_lse_n
+    return _Values(plain_lse_n, tempered_lse_n, teacher_lse_n, logp_n, entropy_n, divergence_n, slope_n)
 
 
-def _derivative(log_s_nv: torch.Tensor, log_p_nv: torch.Tensor, alpha: float) -> torch.Tensor:
-    """∂D/∂S up to a constant, [n, v], for α > 0."""
-    if alpha == 1.0:
-        return log_s_nv - log_p_nv
-    log_m_nv = torch.logaddexp(log_s_nv + math.log1p(-alpha), log_p_nv + math.log(alpha))
-    return (1.0 - alpha) * (log_s_nv - log_m_nv)
+def _dot(left_nv: torch.Tensor, right_nv: torch.Tensor) -> torch.Tensor:
+    return (left_nv * right_nv).sum(dim=-1)
 
 
-def _divergence(log_s_nv: torch.Tensor, log_p_nv: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _divergence(
+    s_nv: torch.Tensor, log_s_nv: torch.Tensor, log_p_nv: torch.Tensor, alpha: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """This slice's share of D and of Σ S·∂D/∂S, [n] each."""
     if alpha == 0.0:
-        divergence_n = (log_p_nv.exp() * (log_p_nv - log_s_nv)).sum(dim=-1)
+        divergence_n = _dot(log_p_nv.exp(), log_p_nv - log_s_nv)
         return divergence_n, torch.zeros_like(divergence_n)
-    slope_n = (log_s_nv.exp() * _derivative(log_s_nv, log_p_nv, alpha)).sum(dim=-1)
     if alpha == 1.0:
-        return slope_n, slope_n
-    log_m_nv = torch.logaddexp(log_s_nv + math.log1p(-alpha), log_p_nv + math.log(alpha))
-    return slope_n + alpha * (log_p_nv.exp() * (log_p_nv - log_m_nv)).sum(dim=-1), slope_n
+        divergence_n = _dot(s_nv, log_s_nv - log_p_nv)
+        return divergence_n, divergence_n
+    log_m_nv = log_mixture(log_s_nv, log_p_nv, alpha)
+    slope_n = (1.0 - alpha) * _dot(s_nv, log_s_nv - log_m_nv)
+    return slope_n + alpha * _dot(log_p_nv.exp(), log_p_nv - log_m_nv), slope_n
 
 
-def _contrast(
-    logp_n: torch.Tensor, tokens: Tokens, coefficients: Coefficients, objective: Objective
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _contrast(logp_n: torch.Tensor, tile: _Tile) -> tuple[torch.Tensor, torch.Tensor]:
     """The hinge and the coefficient of ∂ℓS in the loss, [n] each."""
-    if objective.contrastive is None:
+    tokens, contrastive = tile.tokens, tile.objective.contrastive
+    if contrastive is None:
         return torch.zeros_like(logp_n), torch.zeros_like(logp_n)
     assert tokens.teacher_logp_N is not None
     assert tokens.negative_logp_N is not None
-    hinge_n = hinge(logp_n, tokens.teacher_logp_N, tokens.negative_logp_N, objective.contrastive)
+    hinge_n = hinge(logp_n, tokens.teacher_logp_N, tokens.negative_logp_N, contrastive)
     direction_n = (logp_n - tokens.teacher_logp_N).sign() - (logp_n - tokens.negative_logp_N).sign()
-    pull_n = objective.contrastive.weight * coefficients.contrastive_N * direction_n * (hinge_n > 0)
-    return hinge_n, pull_n
+    return hinge_n, contrastive.weight * tile.coefficients.contrastive_N * direction_n * (hinge_n > 0)
 
 
-def _gradients(
-    student: _Logits,
-    teacher: _Logits,
-    tokens: Tokens,
-    values: _Values,
-    slopes: _Slopes,
-    settings: _Settings,
-    head_gradient: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """∂D/∂h and ∂ℓS/∂h of each token, [n, H] each, unscaled; adds the scaled ones to `head_gradient`."""
-    weight_VH, cap = tokens.student_head.weight_VH, tokens.student_head.softcap
-    hidden_nH = tokens.student_NH.detach()
-    divergence_nH = _wide(torch.zeros_like(hidden_nH))
+def _features(tile: _Tile) -> tuple[torch.Tensor, torch.Tensor]:
+    """The distance of each token, [n], and the gradient of its term, [n, H]."""
+    student_nH, teacher_nH = wide(tile.tokens.student_NH), wide(tile.tokens.teacher_NH)
+    features = tile.objective.features
+    if features is None:
+        return torch.zeros_like(student_nH[:, 0]), torch.zeros_like(student_nH)
+    scale_n = features.weight * tile.coefficients.features_N * (2.0 / student_nH.shape[-1])
+    return feature_distance(student_nH, teacher_nH), scale_n[:, None] * (student_nH - teacher_nH)
+
+
+def _gradients(tile: _Tile, values: _Values, slopes: _Slopes, head_gradient: torch.Tensor | None) -> _Parts:
+    """The gradients that pass through the output layer; adds the one of the layer itself to `head_gradient`."""
+    head, hidden_nH = tile.tokens.student_head, tile.tokens.student_NH
+    divergence_nH = wide(torch.zeros_like(hidden_nH))
     contrast_nH = torch.zeros_like(divergence_nH)
-    pulls = bool((slopes.pull_n != 0).any())
-    if not (settings.diverges or pulls):
-        return divergence_nH, contrast_nH
-    for where, logits_nv in student.slices():
-        bend_nv = 1.0 if cap is None else 1.0 - (logits_nv / cap).square()
-        weight_vH = weight_VH[where].to(hidden_nH.dtype)
-        scaled_nv: torch.Tensor | float = 0.0
-        if settings.diverges:
-            step_nv = bend_nv * _logit_gradient(logits_nv, teacher.at(where), values, settings)
-            divergence_nH += step_nv.to(hidden_nH.dtype) @ weight_vH
-            scaled_nv = slopes.divergence_n[:, None] * step_nv
+    pulls = tile.objective.contrastive is not None
+    for where, logits_nv in tile.student.slices() if tile.diverges or pulls else ():
+        bend_nv = None if head.softcap is None else 1.0 - (logits_nv / head.softcap).square_()
+        weight_vH = head.weight_VH[where].to(hidden_nH.dtype)
+        steps = []
+        if tile.diverges:
+            step_nv = _bent(_divergence_step(logits_nv, tile.teacher.at(where), values, tile.objective), bend_nv)
+            divergence_nH += _product(step_nv.to(hidden_nH.dtype), weight_vH)
+            steps.append(slopes.divergence_n[:, None] * step_nv if head_gradient is not None else step_nv)
         if pulls:
-            step_nv = -(logits_nv - values.plain_lse_n[:, None]).exp()
-            inside_n, local_n = _in_slice(tokens.token_N, where)
-            step_nv.scatter_add_(1, local_n[:, None], inside_n.to(step_nv.dtype)[:, None])
-            step_nv = step_nv * bend_nv
-            contrast_nH += step_nv.to(hidden_nH.dtype) @ weight_vH
-            scaled_nv = scaled_nv + slopes.pull_n[:, None] * step_nv
+            step_nv = _bent(_pull_step(logits_nv, where, values, tile.tokens.token_N), bend_nv)
+            step_nv *= slopes.pull_n[:, None]
+            contrast_nH += _product(step_nv.to(hidden_nH.dtype), weight_vH)
+            steps.append(step_nv)
         if head_gradient is not None:
-            assert isinstance(scaled_nv, torch.Tensor)
-            head_gradient[where] += scaled_nv.T @ hidden_nH.to(scaled_nv.dtype)
-    return divergence_nH, contrast_nH
+            head_gradient[where] += _product(sum(steps[1:], steps[0]).to(hidden_nH.dtype).T, hidden_nH)
+    return _Parts(divergence_nH, contrast_nH, torch.zeros_like(divergence_nH))
 
 
-def _logit_gradient(
-    student_nv: torch.Tensor, teacher_nv: torch.Tensor, values: _Values, settings: _Settings
+def _bent(step_nv: torch.Tensor, bend_nv: torch.Tensor | None) -> torch.Tensor:
+    """Through the derivative of the soft cap."""
+    return step_nv if bend_nv is None else step_nv.mul_(bend_nv)
+
+
+def _divergence_step(
+    student_nv: torch.Tensor, teacher_nv: torch.Tensor, values: _Values, objective: Objective
 ) -> torch.Tensor:
     """∂D/∂z of a slice, [n, v]: (S−P)/τ for α = 0, else S·(∂D/∂S − Σ S·∂D/∂S)/τ."""
-    temperature, alpha = settings.objective.temperature, settings.objective.divergence.alpha
-    log_s_nv = student_nv / temperature - values.tempered_lse_n[:, None]
-    log_p_nv = teacher_nv / temperature - values.teacher_lse_n[:, None]
+    temperature, alpha = objective.temperature, objective.divergence.alpha
+    log_s_nv = _log_softmax(student_nv, values.tempered_lse_n, temperature)
+    log_p_nv = _log_softmax(teacher_nv, values.teacher_lse_n, temperature)
     if alpha == 0.0:
-        return (log_s_nv.exp() - log_p_nv.exp()) / temperature
-    derivative_nv = _derivative(log_s_nv, log_p_nv, alpha) - values.slope_n[:, None]
-    return log_s_nv.exp() * derivative_nv / temperature
+        return log_s_nv.exp_().sub_(log_p_nv.exp_()).div_(temperature)
+    against_nv = log_p_nv if alpha == 1.0 else log_mixture(log_s_nv, log_p_nv, alpha)
+    scale = 1.0 if alpha == 1.0 else 1.0 - alpha
+    derivative_nv = (log_s_nv - against_nv).mul_(scale).sub_(values.slope_n[:, None])
+    return log_s_nv.exp_().mul_(derivative_nv).div_(temperature)
 
 
-def _features(tokens: Tokens, coefficients: Coefficients, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
-    """The distance of each token, [n], and the gradient of its term, [n, H]."""
-    student_nH, teacher_nH = _wide(tokens.student_NH.detach()), _wide(tokens.teacher_NH)
-    if objective.features is None:
-        return torch.zeros_like(student_nH[:, 0]), torch.zeros_like(student_nH)
-    scale_n = objective.features.weight * coefficients.features_N * (2.0 / student_nH.shape[-1])
-    return feature_distance(tokens.student_NH.detach(), tokens.teacher_NH), scale_n[:, None] * (student_nH - teacher_nH)
+def _pull_step(logits_nv: torch.Tensor, where: slice, values: _Values, token_n: torch.Tensor) -> torch.Tensor:
+    """∂ℓS/∂z of a slice, [n, v]: 1 at the token, less the distribution at τ = 1."""
+    step_nv = _log_softmax(logits_nv, values.plain_lse_n, 1.0).exp_().neg_()
+    inside_n, local_n = _in_slice(token_n, where)
+    return step_nv.scatter_add_(1, local_n[:, None], inside_n.to(step_nv.dtype)[:, None])
 
 
-def _squares(
-    divergence_nH: torch.Tensor,
-    contrast_nH: torch.Tensor,
-    features_nH: torch.Tensor,
-    coefficients: Coefficients,
-    below_n: torch.Tensor,
-) -> Squares:
-    rest_nH = contrast_nH + features_nH
-    weighted_nH = (coefficients.divergence_N * below_n)[:, None] * divergence_nH
-    unweighted_nH = (coefficients.unweighted_N * below_n)[:, None] * divergence_nH
-    unclipped_nH = coefficients.divergence_N[:, None] * divergence_nH
-    norms = [
-        weighted_nH,
-        contrast_nH,
-        features_nH,
-        weighted_nH - unweighted_nH,
-        unweighted_nH + rest_nH,
-        weighted_nH - unclipped_nH,
-        unclipped_nH + rest_nH,
-    ]
-    return Squares(*(float(value.square().sum()) for value in norms))
+def _squares(parts: _Parts, coefficients: Coefficients, below_n: torch.Tensor) -> torch.Tensor:
+    """Squared norms in the order of `Squares`, [7]."""
+    rest_nH = parts.contrast_nH + parts.features_nH
+
+    def scaled(coefficient_n: torch.Tensor) -> torch.Tensor:
+        return coefficient_n[:, None] * parts.divergence_nH
+
+    weighted_N, unweighted_N = coefficients.divergence_N, coefficients.unweighted_N
+    gradients = (
+        scaled(weighted_N * below_n),
+        parts.contrast_nH,
+        parts.features_nH,
+        scaled((weighted_N - unweighted_N) * below_n),
+        scaled(unweighted_N * below_n) + rest_nH,
+        scaled(weighted_N * (1.0 - below_n)),
+        scaled(weighted_N) + rest_nH,
+    )
+    return torch.stack([gradient_nH.square().sum() for gradient_nH in gradients])

@@ -3,15 +3,13 @@
 import torch
 
 from unisd.config.resolve import Objective
-from unisd.objective.terms import clipped, divergence, feature_distance, hinge
+from unisd.objective.terms import clipped, divergence, feature_distance, hinge, wide
 from unisd.objective.types import Coefficients, Head, Loss, Squares, Tokens
 
 
 def logits(hidden_NH: torch.Tensor, head: Head) -> torch.Tensor:
     """Logits [N, V] in float32 or wider."""
-    logits_NV = hidden_NH @ head.weight_VH.T.to(hidden_NH.dtype)
-    if logits_NV.dtype in (torch.bfloat16, torch.float16):
-        logits_NV = logits_NV.float()
+    logits_NV = wide(hidden_NH) @ wide(head.weight_VH.T.to(hidden_NH.dtype))
     return logits_NV if head.softcap is None else head.softcap * torch.tanh(logits_NV / head.softcap)
 
 
@@ -74,4 +72,4 @@ def _squares(student_NH: torch.Tensor, parts: dict[str, torch.Tensor]) -> Square
         total - unclipped,
         unclipped,
     ]
-    return Squares(*(float(value.float().square().sum()) for value in norms))
+    return Squares(*(float(value.square().sum()) for value in norms))

@@ -18,6 +18,9 @@ from unisd.config.objective import AgreementLevel
 from unisd.objective.agreement import row_means
 from unisd.objective.types import Coefficients
 
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Keeps 0/0 at 0 and changes no other quotient."""
+
 
 @dataclass(frozen=True)
 class Denominators:
@@ -76,10 +79,10 @@ def coefficients(masks: Masks, level: AgreementLevel, total: Denominators) -> Co
     mean_N = masks.mask_N / count_N
     unweighted_N = mean_N / max(total.rows, 1.0)
     if level == "sequence":
-        divergence_N = mean_N * masks.weight_N / max(total.weight, 1e-30)
+        divergence_N = mean_N * masks.weight_N / max(total.weight, SMALLEST)
     else:
         mass_R = masks.mask_N.new_zeros(masks.rows).index_add(0, masks.row_N, masks.mask_N * masks.weight_N)
-        share_N = masks.mask_N * masks.weight_N / mass_R[masks.row_N].clamp(min=1e-30)
+        share_N = masks.mask_N * masks.weight_N / mass_R[masks.row_N].clamp(min=SMALLEST)
         divergence_N = share_N / max(total.rows, 1.0)
     return Coefficients(
         divergence_N=divergence_N,
