@@ -16,6 +16,7 @@ from transformers import set_seed
 from unisd.config.resolve import Arm
 from unisd.contexts.layout import INSTRUCTIONS
 from unisd.job import Job
+from unisd.metrics.prometheus import MetricsServer
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepare import Prepared, load_examples, load_prepared
 from unisd.rundir import read_json, read_jsonl, write_json, write_jsonl
@@ -50,7 +51,7 @@ def train(job: Job) -> None:
     for fault in faults:
         logger.warning("%s; going on from the one before", fault)
     _forget_steps_after(directory, step_of(checkpoint) if checkpoint else 0)
-    with _stop_on_sigterm() as stop:
+    with _stop_on_sigterm() as stop, _served(job, arm):
         trainer, prepared = _trainer(job, directory, stop)
         trainer.run_to_end(checkpoint)
     if trainer.accelerator.is_main_process:
@@ -204,6 +205,20 @@ def _forget_steps_after(directory: Path, step: int) -> None:
     path = directory / "metrics.jsonl"
     if path.is_file():
         write_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= step])
+
+
+@contextmanager
+def _served(job: Job, arm: Arm) -> Iterator[None]:
+    """Serves `/metrics` and `/progress` while training, from the first process."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
+    server = MetricsServer(job.progress, arm.name)
+    server.start(job.directory.stage(f"train/{arm.name}") / "endpoint.json")
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -1,0 +1,81 @@
+"""`/metrics` and `/progress` of a training process, so that status and metrics have one source.
+
+Started by the training stage; serves until training ends. Binds to loopback unless `UNISD_METRICS_HOST` says
+otherwise, as it does in a pod.
+"""
+
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from unisd.metrics.names import STEP_METRICS
+from unisd.metrics.progress import Progress
+from unisd.rundir import write_json
+
+
+class MetricsServer:
+    """Serves the newest state of one training."""
+
+    def __init__(self, progress: Progress, component: str) -> None:
+        """Listens at `UNISD_METRICS_PORT`, or at a free port."""
+        self._progress = progress
+        self._registry = CollectorRegistry()
+        labels = {"component": component}
+        self._gauges = {
+            name: Gauge(f"unisd_train_{name}", text, list(labels), registry=self._registry).labels(**labels)
+            for name, text in {
+                "step": "optimiser steps done",
+                "total_steps": "optimiser steps in all",
+                **STEP_METRICS,
+            }.items()
+        }
+        address = (os.environ.get("UNISD_METRICS_HOST", "127.0.0.1"), int(os.environ.get("UNISD_METRICS_PORT", "0")))
+        self._server = ThreadingHTTPServer(address, self._handler())
+        self.port: int = self._server.server_address[1]
+
+    def start(self, endpoint: Path | None = None) -> None:
+        """Begins to serve; writes host and port to `endpoint`."""
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        if endpoint is not None:
+            write_json(endpoint, {"host": self._server.server_address[0], "port": self.port})
+
+    def stop(self) -> None:
+        """Ends serving and frees the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, path: str) -> tuple[str, bytes] | None:
+        snapshot = self._progress.snapshot
+        if path == "/progress":
+            return "application/json", json.dumps(snapshot).encode()
+        if path != "/metrics":
+            return None
+        if snapshot:
+            self._gauges["step"].set(snapshot["step"])
+            self._gauges["total_steps"].set(snapshot["totalSteps"])
+        for name, value in snapshot.get("metrics", {}).items():
+            self._gauges[name].set(value)
+        return CONTENT_TYPE_LATEST, generate_latest(self._registry)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        answer = self._answer
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = answer(self.path)
+                self.send_response(200 if found else 404)
+                kind, body = found or ("text/plain", b"try /metrics or /progress\n")
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Says nothing: a scrape every few seconds would fill the log."""
+
+        return Handler
