@@ -33,7 +33,10 @@ def lines(*rows):
         ("{nonsense\n", r"rows.jsonl:1: is not JSON"),
         ("[1]\n", r"rows.jsonl:1: should be a JSON object"),
         (lines({**GOOD, "question": None}), r"rows.jsonl:1: field 'question' is missing"),
-        (lines(GOOD, {k: v for k, v in {**GOOD, "id": "2"}.items() if k != "choices"}), r"rows.jsonl:2: field 'choices' is missing"),
+        (
+            lines(GOOD, {k: v for k, v in {**GOOD, "id": "2"}.items() if k != "choices"}),
+            r"rows.jsonl:2: field 'choices' is missing",
+        ),
         (lines({**GOOD, "choices": "x"}), r"field 'choices' should be list, got 'x'"),
         (lines({**GOOD, "answer": "z"}), r"field 'answer' is 'z', which is none of the choices \['x', 'y'\]"),
         (lines({**GOOD, "answerKey": "C"}), r"field 'answerKey' is 'C', which names none of 2 choices"),

@@ -60,7 +60,9 @@ training.train(Job(run, RunDir(root), resolve(run.spec)[0]))
 
 def in_a_process(directory: RunDir, kill_at: int = 0) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(directory.root), str(kill_at)], capture_output=True, check=False
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(directory.root), str(kill_at)],
+        capture_output=True,
+        check=False,
     )
 
 
@@ -86,7 +88,9 @@ def test_killed_and_resumed_ends_in_the_same_bits(make_run, carry_out, tmp_path)
 
 
 def test_sigterm_writes_a_checkpoint_and_says_so(make_run, carry_out):
-    run, directory = make_run(24, components=[{"name": "sdft", "divergence": {}}], training={"epochs": 30, "checkpointEverySteps": 10000})
+    run, directory = make_run(
+        24, components=[{"name": "sdft", "divergence": {}}], training={"epochs": 30, "checkpointEverySteps": 10000}
+    )
     carry_out(run, directory, "prepare")
     write_json(directory.manifest, run.model_dump(mode="json", by_alias=True, exclude_none=True))
     program = "import sys\nfrom unisd.cli import main\nmain(sys.argv[1:])"
@@ -114,19 +118,27 @@ def job_of(run, directory):
     return Job(run, directory, resolve(run.spec)[0])
 
 
-@pytest.mark.parametrize("preset", ["agreement_tok_retrieval", "ema", "contrastive", "match_joint", "match_repr", "clip"])
+@pytest.mark.parametrize(
+    "preset", ["agreement_tok_retrieval", "ema", "contrastive", "match_joint", "match_repr", "clip"]
+)
 def test_every_preset_changes_the_trained_weights(make_run, carry_out, preset):
     plain = weights(trained(make_run, carry_out, {"name": "plain", "divergence": {}}, rows=12), "plain-1")
     directory = trained(make_run, carry_out, {"name": "it", "preset": preset}, rows=12)
     found = weights(directory, "it-1")
     distance = sum(float((found[name] - plain[name]).norm()) for name in plain)
     assert distance > 0
-    shares = {name for row in read_jsonl(directory.train("it-1") / "metrics.jsonl") for name in row if "share_" in name[:6]}
+    shares = {
+        name for row in read_jsonl(directory.train("it-1") / "metrics.jsonl") for name in row if "share_" in name[:6]
+    }
     assert shares or preset in ("match_repr",)
 
 
 def test_sequence_agreement_and_gate_and_quantile_scale(make_run, carry_out):
-    component = {"name": "it", "agreement": {"level": "sequence", "gate": {"quantile": 0.5}}, "contexts": {"source": "random"}}
+    component = {
+        "name": "it",
+        "agreement": {"level": "sequence", "gate": {"quantile": 0.5}},
+        "contexts": {"source": "random"},
+    }
     row = read_jsonl(trained(make_run, carry_out, component).train("it-1") / "metrics.jsonl")[0]
     assert row["agreement_scored_share"] == 0.5
     assert row["agreement_weight"] < 1
@@ -138,7 +150,9 @@ def test_sequence_agreement_and_gate_and_quantile_scale(make_run, carry_out):
 
 
 def test_the_ema_teacher_follows_by_the_formula(make_run, carry_out):
-    directory = trained(make_run, carry_out, {"name": "it", "ema": {"decay": 0.9}}, training={"checkpointEverySteps": 1})
+    directory = trained(
+        make_run, carry_out, {"name": "it", "ema": {"decay": 0.9}}, training={"checkpointEverySteps": 1}
+    )
     first, second = (directory.train("it-1") / f"checkpoint-{step}" for step in (1, 2))
     before, after = (load_file(c / "unisd_tensors.safetensors") for c in (first, second))
     student = load_file(second / "adapter_model.safetensors")
@@ -245,7 +259,11 @@ def test_probes_keep_the_best(make_run, carry_out):
     probes = read_jsonl(directory.train("it-1") / "probes.jsonl")
     assert [row["step"] for row in probes] == [1, 2]
     result = read_json(directory.train("it-1") / "result.json")
-    assert result["exportedStep"] == result["best"]["step"] == read_json(directory.train("it-1") / "best/probe.json")["step"]
+    assert (
+        result["exportedStep"]
+        == result["best"]["step"]
+        == read_json(directory.train("it-1") / "best/probe.json")["step"]
+    )
     assert same(weights(directory, "it-1"), load_file(directory.train("it-1") / "best/adapter_model.safetensors"))
 
 
@@ -274,7 +292,9 @@ def test_no_whole_checkpoint_is_an_error(make_run, carry_out):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 def test_a_full_disk_leaves_the_checkpoints_before(make_run, carry_out, tmp_path):
-    run, directory = make_run(12, components=[{"name": "it", "divergence": {}}], training={"checkpointEverySteps": 1, "keepCheckpoints": 9})
+    run, directory = make_run(
+        12, components=[{"name": "it", "divergence": {}}], training={"checkpointEverySteps": 1, "keepCheckpoints": 9}
+    )
     carry_out(run, directory, "prepare")
     target = directory.train("it-1")
     target.mkdir(parents=True)
@@ -316,7 +336,19 @@ def test_two_processes_train_what_one_does(make_run, carry_out, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_RANKS, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29731", str(script), str(two.root)],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "--master-port",
+            "29731",
+            str(script),
+            str(two.root),
+        ],
         capture_output=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},

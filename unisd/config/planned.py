@@ -12,7 +12,7 @@ PLANNED: dict[str, str] = {
     **{f"preset:{name}": _REST for name in ("sdft", "gkd", "opsd", "ssd")},
     "contexts:induction": _REST,
     "contrastive:mbpp": _REST,
-    "engine:vllm": _REST,
+    "engine:vllm": f"{_REST}; set it to transformers until then",
     "tracking:wandb": _REST,
     "outputs:hub": "arrives with the release 'End to end on a real node'",
     "source:configMap": _CLUSTER,

@@ -1,0 +1,171 @@
+"""Presets resolve, overrides merge field by field, and every bad manifest is told in the user's words."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unisd.config.base import ConfigError
+from unisd.config.load import load_run, parse_run
+from unisd.config.planned import PLANNED
+from unisd.config.presets import BASELINES, PRESETS
+from unisd.config.resolve import resolve
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def manifest(*components, **spec):
+    return {
+        "apiVersion": "unisd.dev/v1alpha1",
+        "kind": "SelfDistillRun",
+        "metadata": {"name": "test"},
+        "spec": {
+            "model": {"name": "a/b"},
+            "task": {"name": "cos_e"},
+            "rollout": {"engine": "transformers"},
+            "components": list(components) or [{"name": "star", "preset": "unisd_star"}],
+            **spec,
+        },
+    }
+
+
+def told(data):
+    with pytest.raises(ConfigError) as error:
+        parse_run(data)
+    return [str(problem) for problem in error.value.problems]
+
+
+@pytest.mark.parametrize(
+    "preset", [name for name in PRESETS if "induction" not in name and f"preset:{name}" not in PLANNED]
+)
+def test_every_available_preset_resolves_to_what_its_table_says(preset):
+    (arm,) = resolve(parse_run(manifest({"name": "it", "preset": preset})).spec)
+    assert arm.method == (preset if preset in BASELINES else "unisd")
+    for block, values in PRESETS[preset].items():
+        found = getattr(arm, block, None) or getattr(arm.objective, block)
+        dumped = found.model_dump(by_alias=True)
+        assert {name: dumped[name] for name in values} == values
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if "induction" in name or f"preset:{name}" in PLANNED])
+def test_planned_presets_name_what_delivers_them(preset):
+    assert any("arrives with the release" in line for line in told(manifest({"name": "it", "preset": preset})))
+
+
+def test_overrides_change_single_fields_of_a_preset():
+    component = {
+        "name": "it",
+        "preset": "unisd_star",
+        "agreement": {"gamma": 0.3},
+        "contexts": {"count": 5},
+        "training": {"learningRate": 1e-3},
+    }
+    (arm,) = resolve(parse_run(manifest(component, contexts={"layout": "turns"}, training={"epochs": 3})).spec)
+    assert (arm.objective.agreement.gamma, arm.objective.agreement.level) == (0.3, "token")
+    assert (arm.contexts.count, arm.contexts.source, arm.contexts.layout) == (5, "retrieval", "turns")
+    assert (arm.training.learning_rate, arm.training.epochs) == (1e-3, 3)
+    assert arm.objective.ema.decay == 0.98
+
+
+def test_a_clip_value_replaces_a_presets_quantile():
+    (arm,) = resolve(parse_run(manifest({"name": "it", "preset": "clip", "clip": {"value": 0.3}})).spec)
+    assert (arm.objective.clip.value, arm.objective.clip.quantile) == (0.3, None)
+
+
+def test_arms_are_components_by_seeds():
+    run = parse_run(manifest({"name": "a", "preset": "raw"}, {"name": "b", "preset": "sft"}, seeds=[3, 5]))
+    assert [arm.name for arm in resolve(run.spec)] == ["a-3", "a-5", "b-3", "b-5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tusk": {}}, "spec.tusk: unknown field; did you mean task?"),
+        ({"components": [{"name": "x", "preset": "unisd_stern"}]}, "spec.components[0].preset: should be"),
+        ({"task": {"name": "cosy"}}, "spec.task.name: should be"),
+        ({"seeds": [-1]}, "spec.seeds[0]: should be greater than or equal to 0 (got -1)"),
+        ({"seeds": [1, 1]}, "spec.seeds: seeds must differ"),
+        ({"model": {}}, "spec.model: give exactly one of name, path and claim"),
+        ({"model": {"path": "x", "revision": "y"}}, "spec.model.revision: a revision belongs to a hub id"),
+        ({"task": {"name": "custom"}}, "spec.task.source: task custom reads your own rows"),
+        (
+            {"task": {"name": "custom", "source": {"path": "x"}, "grading": "regex"}},
+            "spec.task.pattern: grading regex needs",
+        ),
+        ({"task": {"name": "cos_e", "grading": "exact"}}, "spec.task.grading: belongs to task custom"),
+        ({"task": {"name": "cos_e", "subset": "full"}}, "spec.task.subset: belongs to task mbpp"),
+        ({"task": {"name": "cos_e", "source": {}}}, "spec.task.source: give exactly one of hub, path and configMap"),
+        ({"task": {"name": "gpqa"}}, "spec.task.name: task gpqa arrives with the release"),
+        ({"rollout": {"engine": "vllm"}}, "spec.rollout.engine: engine vllm arrives with the release"),
+        ({"training": {"learningRate": float("nan")}}, "spec.training.learningRate: should be a finite number"),
+        ({"evaluation": {"checkpoint": "best"}}, "spec.evaluation.checkpoint: the best checkpoint is found by probes"),
+        ({"successPolicy": {"type": "AtLeast"}}, "spec.successPolicy.count: belongs to type AtLeast"),
+        ({"contexts": {"count": 1}}, "spec.contexts.count: agreement compares contexts and needs at least 2"),
+    ],
+)
+def test_bad_runs(change, message):
+    assert any(line.startswith(message) for line in told(manifest(**change)))
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        ({"name": "Ä"}, "spec.components[0].name: String should match pattern"),
+        ({"name": "x", "preset": "gkd"}, "spec.components[0].preset: preset gkd arrives with the release"),
+        (
+            {"name": "x", "agreement": {}, "contexts": {"count": 1}},
+            "spec.components[0].contexts.count: agreement compares",
+        ),
+        ({"name": "x", "clip": {}}, "spec.components[0].clip: give exactly one of value and quantile"),
+        ({"name": "x", "clip": {"value": 1, "quantile": 0.5}}, "spec.components[0].clip: give exactly one"),
+        (
+            {"name": "x", "divergence": {"alpha": 0.5}, "clip": {"value": 0.6932}},
+            "spec.components[0].clip.value: never acts: the divergence with alpha 0.5 stays below 0.6931 nats",
+        ),
+        (
+            {"name": "x", "agreement": {"level": "sequence", "scale": "quantile"}},
+            "spec.components[0].agreement.scale: quantile belongs to level token",
+        ),
+        ({"name": "x", "preset": "sft", "ema": {}}, "spec.components[0].ema: has no effect on the baseline sft"),
+        ({"name": "x", "preset": "agreement_tok_induction"}, "spec.components[0].contexts.source: contexts induction"),
+        ({"name": "x", "agrement": {}}, "spec.components[0].agrement: unknown field; did you mean agreement?"),
+    ],
+)
+def test_bad_components(component, message):
+    assert any(line.startswith(message) for line in told(manifest(component)))
+
+
+def test_several_problems_are_told_at_once():
+    lines = told(manifest({"name": "x", "clip": {}}, {"name": "x", "preset": "gkd"}, seeds=[1, 1]))
+    assert len(lines) == 4
+    assert any("is already the name of spec.components[0]" in line for line in lines)
+
+
+def test_clip_below_the_bound_is_fine():
+    parse_run(manifest({"name": "x", "divergence": {"alpha": 0.5}, "clip": {"value": 0.69}}))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "a: 1\n---\nb: 2", ""])
+def test_files_that_are_no_manifest(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=str(path)):
+        load_run(path)
+
+
+def test_paths_are_relative_to_the_manifest(tmp_path):
+    data = manifest(model={"path": "model"}, task={"name": "cos_e", "source": {"path": "rows"}})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    run = load_run(tmp_path / "run.yaml")
+    assert run.spec.model.path == str(tmp_path / "model")
+    assert run.spec.task.source.path == str(tmp_path / "rows")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_valid_and_round_trips(path):
+    run = load_run(path)
+    again = parse_run(json.loads(run.model_dump_json(by_alias=True, exclude_none=True)))
+    assert again == run
+    assert copy.deepcopy(run) == run

@@ -1,0 +1,66 @@
+"""The command line as a user types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unisd.cli import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
+def test_validate_tells_good_from_bad(tmp_path, capsys):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("apiVersion: unisd.dev/v1alpha1\nkind: SelfDistillRun\nmetadata: {name: x}\nspec: {modle: {}}\n")
+    assert run("validate", "-f", EXAMPLES / "tiny.yaml", bad) == 65
+    told = capsys.readouterr()
+    assert "tiny.yaml: valid" in told.out
+    assert f"{bad}: spec.modle: unknown field; did you mean model?" in told.err
+    assert f"{bad}: spec.components: is required" in told.err
+    assert run("validate", "-f", EXAMPLES / "tiny.yaml") == 0
+
+
+def test_schema_is_json_with_descriptions(capsys):
+    assert run("schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert "nats" in json.dumps(schema)
+    assert schema["properties"]["apiVersion"]["const"] == "unisd.dev/v1alpha1"
+
+
+def test_explain(capsys):
+    assert run("explain", "clip") == 0
+    told = capsys.readouterr().out
+    assert "alpha: 0.5" in told
+    assert "quantile: 0.95" in told
+    assert run("explain", "list") == 0
+    assert "unisd_star" in capsys.readouterr().out
+    assert run("explain", "nothing") == 65
+    assert "unknown preset 'nothing'" in capsys.readouterr().err
+
+
+def test_dry_run_lists_stages(tmp_path, capsys):
+    assert run("run", "-f", EXAMPLES / "tiny.yaml", "--directory", tmp_path, "--dry-run") == 0
+    told = capsys.readouterr().out
+    for stage in ("prepare", "contexts", "train/star-1", "evaluate/raw-1", "report"):
+        assert stage in told
+    assert "train/raw-1" not in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_is_not_there(tmp_path, capsys):
+    assert run("train", "-f", EXAMPLES / "tiny.yaml", "--directory", tmp_path, "--arm", "none-1") == 65
+    assert "has no stage train/none-1; it has prepare" in capsys.readouterr().err
+
+
+def test_a_failing_stage_ends_with_its_code(tmp_path, capsys):
+    text = (EXAMPLES / "tiny.yaml").read_text().replace("models/tiny", "nowhere").replace("data/", f"{EXAMPLES}/data/")
+    (tmp_path / "run.yaml").write_text(text)
+    assert run("prepare", "-f", tmp_path / "run.yaml", "--directory", tmp_path / "out") == 65
+    assert "BadInput: spec.model" in capsys.readouterr().err

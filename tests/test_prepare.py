@@ -1,0 +1,92 @@
+"""The preparation: what fits, what is dropped, what is refused."""
+
+import json
+
+import pytest
+
+from unisd.failures import StageError
+from unisd.models import load_tokenizer
+from unisd.prepare import load_examples, load_prepared
+from unisd.rundir import read_json
+from unisd.training.rows import Rows
+
+
+def test_rows_that_do_not_fit_are_dropped_for_all_and_named(make_run, carry_out, tiny_model):
+    run, directory = make_run(12)
+    carry_out(run, directory, "prepare")
+    longest = load_prepared(directory.prepared).values["longestPrompt"]
+    run, directory = make_run(12, training={"maxPromptTokens": longest - 1})
+    carry_out(run, directory, "prepare")
+    prepared = load_prepared(directory.prepared)
+    kept = load_examples(directory.prepared / "train.jsonl")
+    assert len(kept) == prepared.values["train"]["rows"] == 12 - len(prepared.values["train"]["dropped"]) < 12
+    assert prepared.values["longestPrompt"] <= longest - 1
+    carry_out(run, directory, "contexts")
+    arm_rows = _rows(run, directory, kept, load_tokenizer(tiny_model))
+    for row in arm_rows:
+        assert max(map(len, [row.prompt, row.teacher, *row.contexts])) <= longest - 1
+
+
+def _rows(run, directory, kept, tokenizer):
+    from unisd.config.resolve import resolve
+
+    pool = {e.id: e for e in load_examples(directory.prepared / "pool.jsonl")}
+    donors = read_json(directory.prepared / "neighbours-retrieval.json")
+    found = {identity: [pool[d] for d in chosen] for identity, chosen in donors.items()}
+    return list(Rows(kept, resolve(run.spec)[0], tokenizer, donors=found, negatives={}))
+
+
+def test_nothing_left_is_an_error(make_run, carry_out):
+    run, directory = make_run(6, training={"maxPromptTokens": 10})
+    with pytest.raises(StageError, match=r"maxPromptTokens: every one of 6 training rows .* above 10 tokens") as error:
+        carry_out(run, directory, "prepare")
+    assert error.value.reason == "BadInput"
+
+
+def test_more_contexts_than_rows(make_run, carry_out):
+    run, directory = make_run(4, contexts={"count": 4})
+    with pytest.raises(StageError, match=r"asks for 4 other examples .* lower contexts.count"):
+        carry_out(run, directory, "prepare")
+
+
+def test_probes_are_carved_out_and_never_donors(make_run, carry_out):
+    run, directory = make_run(12, evaluation={"everySteps": 1, "probeExamples": 4})
+    carry_out(run, directory, "prepare")
+    train, probe, pool = (
+        {e.id for e in load_examples(directory.prepared / f"{n}.jsonl")} for n in ("train", "probe", "pool")
+    )
+    assert (len(train), len(probe)) == (8, 4)
+    assert not probe & (train | pool)
+    assert not probe & {
+        d for donors in read_json(directory.prepared / "neighbours-retrieval.json").values() for d in donors
+    }
+    run, directory = make_run(4, evaluation={"everySteps": 1, "probeExamples": 4})
+    with pytest.raises(StageError, match="probeExamples: 4 of 4 training rows leaves none"):
+        carry_out(run, directory, "prepare")
+
+
+def test_broken_rows_name_file_and_line(make_run, carry_out, tmp_path):
+    run, directory = make_run(4)
+    path = tmp_path / "data/train.jsonl"
+    path.write_text(path.read_text() + json.dumps({"id": "x"}) + "\n")
+    with pytest.raises(StageError, match=r"train.jsonl:5: field 'question' is missing"):
+        carry_out(run, directory, "prepare")
+
+
+def test_too_few_negatives_are_an_error(make_run, carry_out):
+    run, directory = make_run(6, contexts={"maxMissingNegatives": 0.0, "maxGeneratedTokens": 1})
+    carry_out(run, directory, "prepare")
+    with pytest.raises(StageError, match=r"maxMissingNegatives: \d of 6 examples have no valid wrong demonstration"):
+        carry_out(run, directory, "contexts")
+
+
+def test_negatives_are_cached_by_content(make_run, carry_out, cache):
+    run, directory = make_run(6)
+    carry_out(run, directory, "prepare", "contexts")
+    (first,) = (cache / "negatives").glob("*.jsonl")
+    before = first.stat().st_mtime_ns
+    carry_out(run, directory, "contexts")
+    assert first.stat().st_mtime_ns == before
+    other, directory = make_run(6, task={"seed": 5})
+    carry_out(other, directory, "prepare", "contexts")
+    assert len(list((cache / "negatives").glob("*.jsonl"))) == 2
