@@ -47,7 +47,7 @@ def carry_out(assignment: Assignment) -> None:
     code = run_stage(assignment, folder)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    sys.exit(code)
 
 
 def _redirect(log: Path) -> None:

@@ -1,0 +1,206 @@
+"""The local runner with stand-ins for the stages' work: order, skipping, failure, interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unisd.rundir import RunDir, read_json
+
+HERE = Path(__file__).parent
+ALL = ["prepare", "contexts", "evaluate/raw-1", "train/a-1", "evaluate/a-1", "train/b-1", "evaluate/b-1", "report"]
+
+
+class Bench:
+    """A run in a directory of its own, with stages that do as told."""
+
+    def __init__(self, root: Path, **spec: object) -> None:
+        self.root, self.directory = root, RunDir(root / "run")
+        (root / "behave").mkdir()
+        self.write(**spec)
+
+    def write(self, **spec: object) -> None:
+        data = {
+            "apiVersion": "unisd.dev/v1alpha1",
+            "kind": "SelfDistillRun",
+            "metadata": {"name": "test"},
+            "spec": {
+                "model": {"name": "a/b"},
+                "task": {"name": "cos_e"},
+                "rollout": {"engine": "transformers"},
+                "components": [
+                    {"name": "raw", "preset": "raw"},
+                    {"name": "a", "preset": "contrastive"},
+                    {"name": "b", "preset": "ema"},
+                ],
+                **spec,
+            },
+        }
+        (self.root / "run.yaml").write_text(yaml.safe_dump(data))
+
+    def behave(self, stage: str, wish: str) -> None:
+        (self.root / "behave" / stage.replace("/", "-")).write_text(wish)
+
+    def start(self, parallelism: int = 1) -> "subprocess.Popen[str]":
+        command = [
+            sys.executable,
+            str(HERE / "work.py"),
+            str(self.root / "run.yaml"),
+            str(self.directory.root),
+            str(parallelism),
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def run(self, parallelism: int = 1) -> int:
+        (self.root / "events").unlink(missing_ok=True)
+        process = self.start(parallelism)
+        self.told = process.communicate(timeout=60)[1]
+        return process.returncode
+
+    @property
+    def events(self) -> list[list[str]]:
+        path = self.root / "events"
+        return [line.split() for line in path.read_text().splitlines()] if path.is_file() else []
+
+    @property
+    def ended(self) -> list[str]:
+        return [event[1] for event in self.events if event[0] == "end"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def wait_for(path: Path) -> int:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if path.is_file() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(") ")[1][:1]
+    except FileNotFoundError:
+        return False
+
+
+def test_all_stages_run_once_in_order(bench):
+    assert bench.run() == 0
+    assert sorted(bench.ended) == sorted(ALL)
+    order = bench.ended
+    assert order[0] == "prepare"
+    assert order[-1] == "report"
+    assert order.index("contexts") < order.index("train/a-1") < order.index("evaluate/a-1")
+
+
+def test_finished_stages_are_skipped_and_changed_ones_run_anew(bench):
+    assert bench.run() == 0
+    assert bench.run() == 0
+    assert bench.ended == []
+    components = [
+        {"name": "raw", "preset": "raw"},
+        {"name": "a", "preset": "contrastive"},
+        {"name": "b", "preset": "ema", "ema": {"decay": 0.5}},
+    ]
+    bench.write(components=components)
+    left_over = bench.directory.train("b-1") / "checkpoint-9"
+    kept = bench.directory.train("a-1") / "checkpoint-9"
+    left_over.mkdir(parents=True)
+    kept.mkdir(parents=True)
+    assert bench.run() == 0
+    assert bench.ended == ["train/b-1", "evaluate/b-1", "report"]
+    assert not left_over.exists()
+    assert kept.exists()
+
+
+def test_parallelism(bench):
+    for name in ("train/a-1", "train/b-1"):
+        bench.behave(name, "sleep 1.0")
+    assert bench.run(parallelism=2) == 0
+    open_now = most = 0
+    for event in bench.events:
+        open_now += 1 if event[0] == "start" else -1
+        most = max(most, open_now)
+    assert most == 2
+
+
+@pytest.mark.parametrize(("wish", "reason", "code"), [("fail", "BadInput", 65), ("die", "Killed", -9)])
+def test_a_failed_component_is_told_and_the_others_go_on(bench, wish, reason, code):
+    bench.behave("train/a-1", wish)
+    assert bench.run() == 1
+    assert set(ALL) - set(bench.ended) == {"train/a-1", "evaluate/a-1"}
+    failure = read_json(bench.directory.stage("train/a-1") / "failure.json")
+    assert (failure["reason"], failure["exitCode"]) == (reason, code)
+    assert "the last line" in failure["logTail"] or wish == "die"
+    (bench.root / "behave" / "train-a-1").unlink()
+    assert bench.run() == 0
+    assert bench.ended == ["train/a-1", "evaluate/a-1", "report"] or "train/a-1" in bench.ended
+
+
+def test_fail_fast_stops_the_others(tmp_path):
+    bench = Bench(tmp_path, failurePolicy="FailFast")
+    bench.behave("train/a-1", "fail")
+    assert bench.run() == 1
+    assert "train/b-1" not in bench.ended
+
+
+def test_success_policy(tmp_path):
+    bench = Bench(tmp_path, successPolicy={"type": "AtLeast", "count": 2})
+    bench.behave("train/a-1", "fail")
+    assert bench.run() == 0
+
+
+def test_a_deadline_ends_a_component(tmp_path):
+    bench = Bench(tmp_path, activeDeadlineSeconds=1)
+    bench.behave("train/b-1", "sleep 60")
+    assert bench.run() == 1
+    assert read_json(bench.directory.stage("train/b-1") / "failure.json")["reason"] == "DeadlineExceeded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_where_it_was(bench, number):
+    bench.behave("train/a-1", "sleep 60")
+    process = bench.start()
+    child = wait_for(bench.root / "asleep")
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not alive(child)
+    before = bench.ended
+    assert "prepare" in before
+    (bench.root / "behave" / "train-a-1").unlink()
+    assert bench.run() == 0
+    assert not set(before) & set(bench.ended)
+    assert {*before, *bench.ended} == set(ALL)
+
+
+def test_a_killed_runner_leaves_nothing_running(bench):
+    bench.behave("train/a-1", "sleep 60")
+    process = bench.start()
+    child = wait_for(bench.root / "asleep")
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 15
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(child)
+
+
+def test_two_runs_in_one_directory(bench):
+    bench.behave("prepare", "sleep 60")
+    first = bench.start()
+    wait_for(bench.root / "asleep")
+    assert bench.run() == 70
+    assert f"is in use by process {first.pid}" in bench.told
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=30)
