@@ -6,7 +6,7 @@ import pytest
 
 from unisd.failures import StageError
 from unisd.models import load_tokenizer
-from unisd.prepare import load_examples, load_prepared
+from unisd.prepared import load_examples, load_prepared
 from unisd.rundir import read_json
 from unisd.training.rows import Rows
 

@@ -14,7 +14,7 @@ from unisd.stages import StageKind
 STAGES: dict[StageKind, str] = {
     "prepare": "unisd.prepare:prepare",
     "contexts": "unisd.contexts.negatives:build",
-    "train": "unisd.training.run:train",
+    "train": "unisd.train:train",
     "evaluate": "unisd.evaluation.evaluate:evaluate",
     "report": "unisd.evaluation.report:report",
 }

@@ -7,8 +7,6 @@ rows. Texts made later count with their cap.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from unisd.chat import completion_ids, prompt_ids
@@ -19,20 +17,10 @@ from unisd.contexts.neighbours import neighbours
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.models import cache_directory, load_tokenizer, resolve_model
-from unisd.rundir import Json, read_json, read_jsonl, write_json, write_jsonl
+from unisd.rundir import write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import stable_fraction
 from unisd.tasks.types import Example
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the preparation recorded."""
-
-    model: Path
-    model_digest: str
-    values: Json
-    """The whole of prepared.json."""
 
 
 def prepare(job: Job) -> None:
@@ -158,19 +146,3 @@ class _Lengths:
 
     def _count(self, messages: Iterable[Any]) -> int:
         return len(prompt_ids(self._tokenizer, list(messages)))
-
-
-def load_examples(path: Path) -> list[Example]:
-    """Examples as the preparation wrote them."""
-    return [_example(row) for row in read_jsonl(path)]
-
-
-def _example(row: Json) -> Example:
-    lists = {name: tuple(row[name]) for name in ("messages", "choices", "tests")}
-    return Example(**{**row, **lists})
-
-
-def load_prepared(directory: Path) -> Prepared:
-    """What `prepare` recorded in a run's prepared/ directory."""
-    values = read_json(directory / "prepared.json")
-    return Prepared(Path(values["model"]["path"]), values["model"]["digest"], values)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unisd import train as training
 from unisd.config.resolve import resolve
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.rundir import RunDir, read_json, read_jsonl, write_json
 from unisd.stages import stages
-from unisd.training import run as training
 from unisd.training.checkpoint import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,8 @@ from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
 from unisd.job import Job
 from unisd.rundir import RunDir, read_json
-from unisd.training import loop, run as training
+from unisd import train as training
+from unisd.training import loop
 
 root, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 finish = loop.StepLoop.finish_step
@@ -317,7 +318,7 @@ from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
 from unisd.job import Job
 from unisd.rundir import RunDir, read_json
-from unisd.training import run as training
+from unisd import train as training
 root = Path(sys.argv[1])
 run = parse_run(read_json(root / "run.json"))
 training.train(Job(run, RunDir(root), resolve(run.spec)[0]))

@@ -1,7 +1,7 @@
 """The baseline sft: cross-entropy on the reference demonstrations, by TRL's `SFTTrainer`.
 
 The mean is over the completion tokens of the whole optimiser step, over all micro-steps and processes. Called by
-`unisd.training.run`.
+`unisd.train`.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from trl import SFTConfig, SFTTrainer
 
-from unisd.training.forward import pack
+from unisd.forward.packed import pack
 from unisd.training.loop import LoopContext, StepLoop, StepResult
 from unisd.training.rows import ReferenceRow
 

@@ -29,7 +29,7 @@ def build(job: Job) -> None:
         StageError: BadInput, if more examples than `contexts.maxMissingNegatives` allows are left without.
     """
     from unisd.models import cache_directory
-    from unisd.prepare import load_examples, load_prepared
+    from unisd.prepared import load_examples, load_prepared
     from unisd.tasks.catalog import task_for
 
     prepared = load_prepared(job.directory.prepared)
@@ -83,7 +83,7 @@ def _request_text(task: Task, example: Example) -> list[Any] | None:
 
 def _generator(job: Job, task: Task) -> Callable[[Sequence[Example]], list[Json]]:
     from unisd.models import load_model, load_tokenizer, stop_ids
-    from unisd.prepare import load_prepared
+    from unisd.prepared import load_prepared
     from unisd.rollouts.transformers_engine import TransformersEngine
 
     path: Path = load_prepared(job.directory.prepared).model

@@ -12,16 +12,16 @@ from unisd.chat import completion_ids
 from unisd.config.resolve import Arm
 from unisd.evaluation.generate import Generated, completions_of
 from unisd.evaluation.perplexity import Surprisal, surprisals
+from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
+from unisd.metrics.memory import peak_memory_gib
 from unisd.models import load_model, load_tokenizer, stop_ids
-from unisd.prepare import load_examples, load_prepared
+from unisd.prepared import load_examples, load_prepared
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rundir import Json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example, Grade
 from unisd.teacher.adapter import adapter_in_force
-from unisd.training.attention import PACKED, register_packed_attention
-from unisd.training.loop import peak_memory_gib
 
 
 def evaluate(job: Job) -> None:

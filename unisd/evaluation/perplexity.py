@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from unisd.forward.heads import head_of
+from unisd.forward.packed import Ids, hidden_states, pack, split_by_tokens
 from unisd.objective.fused import realised_logp
-from unisd.training.forward import Ids, hidden_states, pack, split_by_tokens
-from unisd.training.heads import head_of
 
 
 @dataclass(frozen=True)

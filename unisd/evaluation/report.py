@@ -8,7 +8,7 @@ from unisd.config.resolve import Arm, resolve
 from unisd.evaluation import comparison
 from unisd.evaluation.html import render
 from unisd.job import Job
-from unisd.prepare import load_prepared
+from unisd.prepared import load_prepared
 from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json
 
 SAMPLES = 4

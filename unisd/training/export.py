@@ -8,7 +8,7 @@ import yaml
 
 from unisd import __version__
 from unisd.job import Job
-from unisd.prepare import Prepared
+from unisd.prepared import Prepared
 from unisd.training.checkpoint import complete_directory
 from unisd.training.loop import StepLoop
 

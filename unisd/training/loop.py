@@ -8,7 +8,6 @@ schedule and the moments.
 import json
 import math
 import random
-import resource
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from transformers import TrainerCallback
 
 from unisd.config.resolve import Arm
 from unisd.failures import StageError
+from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.progress import Progress
 from unisd.rundir import write_json
 from unisd.training.checkpoint import complete_directory, keep_newest
@@ -340,13 +340,6 @@ class StepLoop:
             raise StageError(
                 "Interrupted", f"stopped after step {self.state.global_step}; the next run goes on from there"
             ) from None
-
-
-def peak_memory_gib() -> float:
-    """Largest memory so far, in GiB: of the accelerator if there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _random_state() -> tuple[Any, Any, torch.Tensor]:

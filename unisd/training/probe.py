@@ -5,7 +5,7 @@ from typing import Any
 
 from unisd.job import Job
 from unisd.models import stop_ids
-from unisd.prepare import Prepared, load_examples
+from unisd.prepared import Prepared, load_examples
 from unisd.rundir import write_jsonl
 from unisd.training.loop import Probe
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from unisd.forward.packed import Ids, causal_model, hidden_states, pack, split_by_tokens
 from unisd.objective.fused import realised_logp
-from unisd.training.forward import Ids, causal_model, hidden_states, pack, split_by_tokens
 from unisd.training.rows import Row
 
 

@@ -15,6 +15,8 @@ from accelerate.utils import gather_object
 from torch import nn
 from trl.experimental.sdft import SDFTTrainer
 
+from unisd.forward.heads import head_of
+from unisd.forward.packed import causal_model, hidden_states, pack
 from unisd.objective import agreement as agree
 from unisd.objective.fused import self_distillation_loss
 from unisd.objective.reduction import Denominators, Masks, coefficients, denominators
@@ -22,8 +24,6 @@ from unisd.objective.types import Head, Loss, Squares, Tokens
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Completion, Sampling
 from unisd.teacher.types import Teacher
-from unisd.training.forward import causal_model, hidden_states, pack
-from unisd.training.heads import head_of
 from unisd.training.loop import Metrics, StepLoop, StepResult
 from unisd.training.rows import Row
 from unisd.training.score import Scored, score

@@ -15,19 +15,20 @@ from transformers import set_seed
 
 from unisd.config.resolve import Arm
 from unisd.contexts.layout import INSTRUCTIONS
+from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
+from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.prometheus import MetricsServer
 from unisd.models import load_model, load_tokenizer, stop_ids
-from unisd.prepare import Prepared, load_examples, load_prepared
+from unisd.prepared import Prepared, load_examples, load_prepared
 from unisd.rundir import read_json, read_jsonl, write_json, write_jsonl
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
-from unisd.training.attention import PACKED, register_packed_attention
 from unisd.training.checkpoint import newest_whole, step_of
 from unisd.training.export import export
-from unisd.training.loop import LoopContext, StepLoop, StopFlag, peak_memory_gib
+from unisd.training.loop import LoopContext, StepLoop, StopFlag
 from unisd.training.probe import probe_for
 from unisd.training.rows import Rows, reference_rows
 from unisd.training.sampler import StepSampler

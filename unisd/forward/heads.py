@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from unisd.forward.packed import causal_model
 from unisd.objective.types import Head
-from unisd.training.forward import causal_model
 
 
 def head_of(model: nn.Module) -> Head:

@@ -1,0 +1,1 @@
+"""Forward passes over packed rows: no padding, hidden states out. Knows no loss, no task and no trainer."""
