@@ -55,18 +55,18 @@ def inputs(case: Case) -> tuple[Tokens, Coefficients]:
     draw = torch.Generator(case.device).manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=draw, device=case.device)
+        return torch.randn(*shape, generator=draw, device=case.device, dtype=torch.bfloat16)
 
-    student_NH = normal(case.tokens, case.hidden).bfloat16().requires_grad_()
-    head = Head((normal(case.vocabulary, case.hidden) * 3 / case.hidden**0.5).bfloat16())
+    student_NH = normal(case.tokens, case.hidden).requires_grad_()
+    head = Head(normal(case.vocabulary, case.hidden).mul_(3 / case.hidden**0.5))
     tokens = Tokens(
         student_NH=student_NH,
         student_head=head,
-        teacher_NH=(student_NH.detach() + 0.3 * normal(case.tokens, case.hidden)).bfloat16(),
+        teacher_NH=student_NH.detach() + 0.3 * normal(case.tokens, case.hidden),
         teacher_head=head,
         token_N=torch.randint(case.vocabulary, (case.tokens,), generator=draw, device=case.device),
-        teacher_logp_N=-normal(case.tokens).abs(),
-        negative_logp_N=-normal(case.tokens).abs(),
+        teacher_logp_N=-normal(case.tokens).abs().float(),
+        negative_logp_N=-normal(case.tokens).abs().float(),
     )
     each_N = torch.full((case.tokens,), 1.0 / case.tokens, device=case.device)
     return tokens, Coefficients(each_N, each_N, each_N, each_N)
@@ -93,6 +93,8 @@ def peak(device: str) -> float:
 def measure(case: Case) -> dict[str, float]:
     """Median seconds of a step, and GiB beyond the inputs."""
     tokens, coefficients = inputs(case)
+    if case.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     before = peak(case.device)
     learn(case, tokens, coefficients)
     memory = peak(case.device) - before

@@ -94,7 +94,7 @@ def test_gradients_by_finite_differences():
     ends = []
     for step in (1e-6, -1e-6):
         moved = Tokens(**{**vars(tokens), "student_NH": (tokens.student_NH + step * direction).detach()})
-        ends.append(float(fused.self_distillation_loss(moved, settings, part).value))
+        ends.append(float(fused.self_distillation_loss(moved, settings, part).value.detach()))
     assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
@@ -166,9 +166,10 @@ def test_every_hyperparameter_moves_the_loss_the_right_way():
 def test_clipped_tokens_have_no_gradient():
     tokens, masks = make()
     part = coefficients(masks, "token", denominators(masks))
-    found = fused.self_distillation_loss(tokens, objective(), part, 1.0)
+    bound = float(naive.self_distillation_loss(tokens, objective(), part).divergence_N.median())
+    found = fused.self_distillation_loss(tokens, objective(), part, bound * 1.001)
     gradient = gradients(found, tokens)[0]
-    clipped = found.divergence_N >= 1.0
+    clipped = found.divergence_N >= bound * 1.001
     assert clipped.any()
     assert not clipped.all()
     assert gradient[clipped].abs().max() == 0
@@ -180,7 +181,7 @@ def test_a_step_with_nothing_left_is_a_differentiable_zero():
     empty = Masks(torch.zeros(N), masks.row_N, masks.weight_N, masks.negative_R)
     part = coefficients(empty, "token", denominators(empty))
     found = fused.self_distillation_loss(tokens, objective(features={}, contrastive={}), part)
-    assert float(found.value) == 0.0
+    assert float(found.value.detach()) == 0.0
     assert gradients(found, tokens)[0].abs().max() == 0
 
 
@@ -190,7 +191,7 @@ def test_no_tokens_at_all():
     nothing = torch.zeros(0)
     part = Coefficients(nothing, nothing, nothing, nothing)
     found = fused.self_distillation_loss(Tokens(**{**vars(tokens), **none}), objective(contrastive={}), part)
-    assert float(found.value) == 0.0
+    assert float(found.value.detach()) == 0.0
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
