@@ -69,7 +69,7 @@ def test_broken_rows_name_file_and_line(make_run, carry_out, tmp_path):
     run, directory = make_run(4)
     path = tmp_path / "data/train.jsonl"
     path.write_text(path.read_text() + json.dumps({"id": "x"}) + "\n")
-    with pytest.raises(StageError, match=r"train.jsonl:5: field 'question' is missing"):
+    with pytest.raises(StageError, match=r"train.jsonl:5: field 'choices' is missing"):
         carry_out(run, directory, "prepare")
 
 

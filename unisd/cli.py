@@ -128,7 +128,7 @@ def _run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...
     from unisd.rundir import RunDir
 
     devices = visible_devices() if options.devices is None else options.devices
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     machine = Options(devices=devices, parallelism=options.parallelism or run.spec.parallelism)
     try:
         with display(console) as show:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from unisd.config.base import ConfigError
-from unisd.config.load import load_run, parse_run
+from unisd.config.load import load_run, parse_run, plain
 from unisd.config.planned import PLANNED
 from unisd.config.presets import BASELINES, PRESETS
 from unisd.config.resolve import resolve
@@ -166,6 +166,7 @@ def test_paths_are_relative_to_the_manifest(tmp_path):
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_is_valid_and_round_trips(path):
     run = load_run(path)
-    again = parse_run(json.loads(run.model_dump_json(by_alias=True, exclude_none=True)))
+    again = parse_run(json.loads(json.dumps(plain(run))))
     assert again == run
+    assert resolve(again.spec) == resolve(run.spec)
     assert copy.deepcopy(run) == run

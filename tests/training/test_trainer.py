@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from unisd import train as training
+from unisd.config.load import plain
 from unisd.config.resolve import resolve
 from unisd.failures import StageError
 from unisd.job import Job
@@ -71,7 +72,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(make_run, carry_out, tmp_path)
     """7 rows, 4 a step: steps 1–2 are the first epoch, 3–4 the second; killed in it, on its end and in the next."""
     run, directory = make_run(7, components=[EMA], training={"checkpointEverySteps": 1, "keepCheckpoints": 8})
     carry_out(run, directory, "prepare")
-    write_json(directory.manifest, run.model_dump(mode="json", by_alias=True, exclude_none=True))
+    write_json(directory.manifest, plain(run))
     whole = RunDir(tmp_path / "whole")
     shutil.copytree(directory.root, whole.root)
     done = in_a_process(whole)
@@ -93,7 +94,7 @@ def test_sigterm_writes_a_checkpoint_and_says_so(make_run, carry_out):
         24, components=[{"name": "sdft", "divergence": {}}], training={"epochs": 30, "checkpointEverySteps": 10000}
     )
     carry_out(run, directory, "prepare")
-    write_json(directory.manifest, run.model_dump(mode="json", by_alias=True, exclude_none=True))
+    write_json(directory.manifest, plain(run))
     program = "import sys\nfrom unisd.cli import main\nmain(sys.argv[1:])"
     arguments = ["train", "-f", str(directory.manifest), "--directory", str(directory.root), "--arm", "sdft-1"]
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, *arguments], stderr=subprocess.PIPE)
@@ -333,7 +334,7 @@ def test_two_processes_train_what_one_does(make_run, carry_out, tmp_path):
     two = RunDir(tmp_path / "two")
     shutil.copytree(one.prepared, two.prepared)
     shutil.copytree(one.contexts, two.contexts)
-    write_json(two.manifest, run.model_dump(mode="json", by_alias=True, exclude_none=True))
+    write_json(two.manifest, plain(run))
     script = tmp_path / "train.py"
     script.write_text(TWO_RANKS, encoding="utf-8")
     done = subprocess.run(

@@ -40,6 +40,11 @@ def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
     return run
 
 
+def plain(run: SelfDistillRun) -> dict[str, Any]:
+    """The run as plain data that parses to the same run: what was not given stays so, for overrides hang on it."""
+    return run.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
 def _read_yaml(path: Path) -> object:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))

@@ -33,5 +33,5 @@ def surprisals(model: Any, prompts: Sequence[Ids], completions: Sequence[Ids], m
         tokens_N = torch.tensor([token for i in members for token in completions[i]], dtype=torch.long, device=device)
         logp_N = realised_logp(hidden_states(model, packed), head_of(model), tokens_N)
         for index, part in zip(members, torch.split(logp_N, [len(completions[i]) for i in members]), strict=True):
-            found[index] = Surprisal(-float(part.double().sum()), len(completions[index]))
+            found[index] = Surprisal(-float(part.detach().double().sum()), len(completions[index]))
     return [found[index] for index in range(len(prompts))]

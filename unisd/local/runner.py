@@ -16,6 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from unisd.config.load import plain
 from unisd.config.run import SelfDistillRun
 from unisd.failures import StageError, reason_of
 from unisd.local.child import Assignment, carry_out
@@ -83,7 +84,7 @@ class Runner:
         """
         self.directory.root.mkdir(parents=True, exist_ok=True)
         with _locked(self.directory.root), self._interruptible():
-            write_json(self.directory.manifest, self.run.model_dump(mode="json", by_alias=True, exclude_none=True))
+            write_json(self.directory.manifest, plain(self.run))
             context: Any = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(list(self.options.preload))
             while not all(state.phase in ENDED for state in self.states):

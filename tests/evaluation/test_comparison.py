@@ -1,0 +1,74 @@
+"""Intervals and comparisons, by hand and by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from unisd.evaluation import comparison as c
+
+
+def test_wilson_by_hand():
+    low, high = c.wilson(8, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert c.wilson(0, 10)[0] == 0.0
+    assert c.wilson(0, 10)[1] > 0.2
+    assert c.wilson(0, 0) == (0.0, 1.0)
+
+
+def test_mcnemar_by_hand():
+    ours, theirs = [1] * 8 + [0] * 2 + [1] * 5, [0] * 8 + [1] * 2 + [1] * 5
+    # 8 wins against 2: 2 · P(X ≤ 2), X ~ Binomial(10, ½) = 2 · 56 / 1024.
+    assert c.mcnemar(ours, theirs) == pytest.approx(112 / 1024)
+    assert c.mcnemar([1, 0], [1, 0]) == 1.0
+
+
+def test_holm_by_hand():
+    found = c.holm({name: c.Difference(0, 0, 0, p) for name, p in {"a": 0.01, "b": 0.04, "c": 0.03}.items()})
+    assert [found[name].p_holm for name in "abc"] == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06)]
+    assert found["a"].differs
+    assert not found["b"].differs
+
+
+def test_perplexity_is_of_the_corpus_not_a_mean_of_items():
+    found = c.perplexity([[2.0, 30.0]], [[1, 10]])
+    assert found.value == pytest.approx(math.exp(32 / 11))
+    assert found.low <= found.value <= found.high
+
+
+def test_scores_are_averaged_over_seeds_and_their_deviation_told():
+    found = c.proportion([[1, 1, 0, 0], [1, 0, 0, 0]])
+    assert found.value == pytest.approx(0.375)
+    assert found.seed_deviation == pytest.approx(np.std([0.5, 0.25], ddof=1))
+    assert found.items == 4
+    assert c.proportion([[1, 0]]).seed_deviation is None
+
+
+def test_pairing_sees_what_independent_intervals_do_not():
+    rng = np.random.default_rng(1)
+    base = (rng.random(200) < 0.5).astype(float)
+    better = base.copy()
+    better[np.flatnonzero(base == 0)[:12]] = 1.0
+    found = c.difference([better], [base])
+    assert found.value == pytest.approx(0.06)
+    assert 0 < found.low < 0.06 < found.high
+    assert found.p == pytest.approx(2 * 0.5**12)
+    ours, theirs = c.proportion([better]), c.proportion([base])
+    assert ours.low < theirs.high
+
+
+def test_intervals_cover():
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(60):
+        truth = rng.random(120)
+        scores = (rng.random((3, 120)) < truth).astype(float)
+        found = c.proportion(scores)
+        inside += found.low <= 0.5 <= found.high
+    assert inside >= 51
+
+
+def test_results_are_deterministic():
+    scores = [[1, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
+    assert c.proportion(scores) == c.proportion(scores)
+    assert c.difference(scores, scores[::-1]) == c.difference(scores, scores[::-1])
