@@ -189,11 +189,12 @@ def test_a_killed_runner_leaves_nothing_running(bench):
     process = bench.start()
     child = wait_for(bench.root / "asleep")
     process.kill()
-    process.communicate()
+    process.wait()
     deadline = time.monotonic() + 15
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(child)
+    process.stderr.close()
 
 
 def test_two_runs_in_one_directory(bench):

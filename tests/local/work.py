@@ -6,12 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-from unisd.local.child import Assignment
+from unisd.local.child import Assignment, stand_alone
 from unisd.rundir import RunDir, write_json
 
 
 def record(assignment: Assignment) -> None:
     """Writes down that the stage ran; behaves as a file beside the run says."""
+    stand_alone()
     root = assignment.root
     name = assignment.stage.name
     behaviour = root.parent / "behave" / name.replace("/", "-")

@@ -112,6 +112,7 @@ def test_sigterm_writes_a_checkpoint_and_says_so(make_run, carry_out):
 
 def trained(make_run, carry_out, component, rows=8, **spec):
     run, directory = make_run(rows, components=[component], **spec)
+    shutil.rmtree(directory.root, ignore_errors=True)
     carry_out(run, directory, "prepare", "contexts", "train")
     return directory
 
@@ -300,7 +301,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(make_run, carry_out, tmp_path
     carry_out(run, directory, "prepare")
     target = directory.train("it-1")
     target.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(target)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(target)], check=True)
     try:
         with pytest.raises(StageError, match="no room for checkpoint") as error:
             training.train(job_of(run, directory))

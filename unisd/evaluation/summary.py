@@ -7,7 +7,12 @@ from unisd.rundir import Json
 
 def summary_table(report: Json) -> Table:
     """One row per component and task: scores with 95 % intervals, perplexities, cost."""
-    table = Table(box=None, padding=(0, 2, 0, 0), title=f"{report['run']}: {report['model']['source'].rpartition('/')[2]}", title_justify="left")
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        title=f"{report['run']}: {report['model']['source'].rpartition('/')[2]}",
+        title_justify="left",
+    )
     several = len(report["tasks"]) > 1
     headings = ["component", "score", "answers found", "gold perplexity", "retention", "against first", "minutes"]
     for heading in ["task", *headings] if several else headings:

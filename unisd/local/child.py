@@ -1,13 +1,15 @@
 """One stage in a process of its own: its log, its signals, its exit code. The runner's other half.
 
-Forked from the warm process; ends with it, so that a runner that is killed leaves nothing running.
+Forked from the warm process; follows the runner, so that one that is killed leaves nothing running.
 """
 
-import ctypes
 import logging
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,6 @@ from unisd.job import Job, stage_function
 from unisd.metrics.progress import Progress
 from unisd.rundir import RunDir, write_json
 from unisd.stages import Stage
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,7 @@ class Assignment:
 
 def carry_out(assignment: Assignment) -> None:
     """Runs the stage and exits with its code; everything printed goes to the stage's log."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stand_alone()
     folder = RunDir(assignment.root).stage(assignment.stage.name)
     _redirect(folder / "log.txt")
     if assignment.device is not None:
@@ -48,6 +45,21 @@ def carry_out(assignment: Assignment) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def stand_alone() -> None:
+    """Leaves the terminal's group, so that Ctrl-C is the runner's alone, and asks itself to stop if the runner dies."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_the_runner, name="follow", daemon=True).start()
+
+
+def _follow_the_runner() -> None:
+    runner = multiprocessing.parent_process()
+    assert runner is not None, "a child has a parent"
+    multiprocessing.connection.wait([runner.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _redirect(log: Path) -> None:

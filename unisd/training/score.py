@@ -66,7 +66,7 @@ def score(
     lengths = [len(completion) for completion in completions]
     starts = [sum(lengths[:row]) for row in range(len(rows))]
     device = next(model.parameters()).device
-    out = _empty(model, len(rows[0].contexts) if rows else 0, sum(lengths), device)
+    out = _empty(model, max((len(row.contexts) for row in rows), default=0), sum(lengths), device)
     tokens = 0
     for group in split_by_tokens([len(r.prompt) + lengths[r.row] for r in requests], max_tokens):
         members = [requests[index] for index in group]

@@ -173,19 +173,19 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         negative_R = torch.tensor(
             [float(row.negative is not None) for row in step.rows], device=self.accelerator.device
         )
-        weight_N = torch.ones_like(step.mask_N)
-        disagreement_N = None
-        if agreement is not None and rows:
+        if agreement is None:
+            return Masks(step.mask_N, step.row_N, torch.ones_like(step.mask_N), negative_R), None
+        kept_N, scored_N, disagreement_N = step.mask_N > 0, step.mask_N > 0, step.mask_N
+        if rows:
             disagreement_N = agree.disagreement(scores.context_logp_KN, step.mask_N, step.row_N, rows, agreement)
             scored_N = torch.tensor(scored_rows, device=self.accelerator.device)[step.row_N]
-            kept = disagreement_N[scored_N & (step.mask_N > 0)]
-            scale = 1.0
-            if agreement.scale == "quantile":
-                everyone = torch.tensor([value for part in self._gather(kept.tolist()) for value in part])
-                scale = agree.quantile_scale(everyone, torch.ones_like(everyone), agreement)
-            weight_N = torch.where(scored_N, agree.weights(disagreement_N, agreement, scale), weight_N)
-            disagreement_N = kept
-        return Masks(step.mask_N, step.row_N, weight_N, negative_R), disagreement_N
+        found = disagreement_N[scored_N & kept_N]
+        scale = 1.0
+        if agreement.scale == "quantile":  # every process takes part, also one without rows
+            everyone = torch.tensor([value for part in self._gather(found.tolist()) for value in part])
+            scale = agree.quantile_scale(everyone, torch.ones_like(everyone), agreement)
+        weight_N = agree.weights(disagreement_N, agreement, scale).where(scored_N, torch.ones_like(disagreement_N))
+        return Masks(step.mask_N, step.row_N, weight_N, negative_R), found
 
     def _backward(
         self, model: nn.Module, step: _Step, scores: Scored, masks: Masks, total: Denominators
