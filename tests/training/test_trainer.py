@@ -309,7 +309,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(make_run, carry_out, tmp_path
         assert not list(target.glob(".*partial"))
         assert all((path / "manifest.json").is_file() for path in checkpoints(target))
     finally:
-        subprocess.run(["umount", str(target)], check=True)
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
 
 
 TWO_RANKS = """

@@ -17,6 +17,7 @@ from unisd.rundir import read_json, write_json
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
+_SCARCE_BYTES = 1 << 16
 
 
 @contextmanager
@@ -36,8 +37,9 @@ def complete_directory(target: Path) -> Iterator[Path]:
         staging.rename(target)
         _sync(target.parent)
     except Exception as error:
+        full = _is_full(error, target.parent)
         shutil.rmtree(staging, ignore_errors=True)
-        if _is_full(error):
+        if full:
             raise StageError(
                 "StorageFull",
                 f"no room for {target.name} in {target.parent}: earlier checkpoints are whole; free or add space and "
@@ -46,8 +48,10 @@ def complete_directory(target: Path) -> Iterator[Path]:
         raise
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that caused it, says that the disk is full; safetensors says so in words only."""
+def _is_full(error: BaseException | None, directory: Path) -> bool:
+    """Whether the disk is full: by an error or its causes, or by a look at it, since torch.save does not say."""
+    if shutil.disk_usage(directory).free < _SCARCE_BYTES:
+        return True
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
