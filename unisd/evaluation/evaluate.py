@@ -1,8 +1,8 @@
 """The evaluation stage of one component: greedy completions, grades and perplexities on the held-out rows."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,14 @@ def evaluate(job: Job) -> None:
     torch.set_num_threads(arm.training.threads or torch.get_num_threads())
     tokenizer = load_tokenizer(prepared.model)
     model, base = _models(job, arm, prepared.model)
-    engine = TransformersEngine(model, stop_ids(tokenizer, prepared.model), job.spec.evaluation.batch_size)
+    autocast = _autocast(model, arm)
+    ending = stop_ids(tokenizer, prepared.model)
+    engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size)
     tasks = {}
     for name in prepared.values["evaluation"]:
         examples = load_examples(job.directory.prepared / f"eval-{name}.jsonl")
-        items = _items(job, arm, tokenizer, engine=engine, model=model, base=base, examples=examples)
+        with autocast():
+            items = _items(job, arm, tokenizer, engine=engine, model=model, base=base, examples=examples)
         write_jsonl(out / f"items-{name}.jsonl", items)
         tasks[name] = {"rows": len(items), "metric": task_for(job.spec.task).metric}
     write_json(
@@ -61,6 +64,14 @@ def _models(job: Job, arm: Arm, path: Path) -> tuple[Any, Any]:
             model = base = PeftModel.from_pretrained(model, str(trained)).eval()
     (model.get_base_model() if hasattr(model, "peft_config") else model).set_attn_implementation(PACKED)
     return model, base
+
+
+def _autocast(model: Any, arm: Arm) -> Callable[[], AbstractContextManager[Any]]:
+    """The precision that training computed in, so that what is evaluated is what was trained."""
+    if arm.training.precision == "float32":
+        return nullcontext
+    device = next(model.parameters()).device.type
+    return lambda: torch.autocast(device, torch.bfloat16)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ completion does not keep the others computing; what a row samples depends on its
 rows beside it or on how many processes share the work. Does not load models.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +47,7 @@ class TransformersEngine:
         model: nn.Module,
         stop_ids: frozenset[int],
         batch_size: int = 64,
-        autocast: AbstractContextManager[Any] | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """Generates with `model` as it is at each call.
 
@@ -55,14 +55,14 @@ class TransformersEngine:
             model: a causal language model; its adapters and mode are used as they are and left so.
             stop_ids: tokens that end a completion.
             batch_size: rows decoded together.
-            autocast: context of every forward pass; none by default.
+            autocast: makes the context of each forward pass; none by default.
         """
         if not stop_ids:
             raise ValueError("stop_ids is empty: without a stop token no completion ever ends")
         self._model: Any = model
         self._stop_ids = stop_ids
         self._batch_size = batch_size
-        self._autocast = autocast or nullcontext()
+        self._autocast = autocast
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Completion]:
         """Completions of all prompts, each yielded as soon as it is finished; longest prompts first."""
@@ -106,7 +106,7 @@ class TransformersEngine:
     def _forward(self, ids_BL: torch.Tensor, batch: _Batch) -> torch.Tensor:
         """Logits [B, V] in float32 of the token after the last."""
         positions_BL = (batch.attention_BL.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_BL.shape[1] :]
-        with self._autocast:
+        with self._autocast():
             output = self._model(
                 input_ids=ids_BL,
                 attention_mask=batch.attention_BL,

@@ -26,8 +26,8 @@ def probe_for(job: Job, tokenizer: Any, prepared: Prepared) -> Probe | None:
 
     def probe(trainer: Any, step: int) -> float:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-        autocast = trainer.compute_loss_context_manager()
-        engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size, autocast)
+        context = trainer.compute_loss_context_manager
+        engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size, context)
         found = completions_of(engine, tokenizer, examples, arm.training.max_completion_tokens)
         grades = task.grade(examples, [completion.text for completion in found])
         score = sum(grade.correct for grade in grades) / len(grades)

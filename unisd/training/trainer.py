@@ -109,7 +109,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             self.accelerator.unwrap_model(self.model_wrapped),
             self._stop_ids,
             batch_size=max(len(rows), 1),
-            autocast=self.compute_loss_context_manager(),
+            autocast=self.compute_loss_context_manager,
         )
         sampling = Sampling(
             temperature=self.context.arm.objective.temperature,
