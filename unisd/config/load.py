@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unisd.config.base import ConfigError, Problem
+from unisd.config.planned import ON_ONE_MACHINE, PLANNED
 from unisd.config.resolve import problems
 from unisd.config.run import SelfDistillRun
 
@@ -25,7 +26,16 @@ def load_run(path: Path) -> SelfDistillRun:
 
 
 def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
-    """The run that plain data describes. Raises ConfigError with every problem."""
+    """The run that plain data describes, to be run on one machine. Raises ConfigError with every problem."""
+    return _parse(data, source, {**PLANNED, **ON_ONE_MACHINE})
+
+
+def parse_cluster_run(data: object, source: str = "manifest") -> SelfDistillRun:
+    """The run that plain data describes, to be run on a cluster. Raises ConfigError with every problem."""
+    return _parse(data, source, PLANNED)
+
+
+def _parse(data: object, source: str, planned: Mapping[str, str]) -> SelfDistillRun:
     if not isinstance(data, Mapping):
         raise ConfigError(
             [Problem("(document)", "a manifest is a mapping with apiVersion, kind, metadata, spec")], source
@@ -34,7 +44,7 @@ def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
         run = SelfDistillRun.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError([_problem(detail) for detail in error.errors()], source) from None
-    found = problems(run.spec)
+    found = problems(run.spec, planned)
     if found:
         raise ConfigError(found, source)
     return run

@@ -5,16 +5,18 @@ goes when its capability arrives; the list ends empty.
 """
 
 _REST = "arrives with the release 'All of UniSD: every mode, data set, baseline and evaluation'"
-_CLUSTER = "arrives with the release 'The operator on a real control plane'; use it on a cluster then"
-
 PLANNED: dict[str, str] = {
     **{f"task:{name}": _REST for name in ("scienceqa", "toolalpaca", "medmcqa", "gsm8k", "gpqa", "humaneval")},
     **{f"preset:{name}": _REST for name in ("sdft", "gkd", "opsd", "ssd")},
     "contexts:induction": _REST,
     "contrastive:mbpp": _REST,
-    "engine:vllm": f"{_REST}; set it to transformers until then",
     "tracking:wandb": _REST,
     "outputs:hub": "arrives with the release 'End to end on a real node'",
-    "source:configMap": _CLUSTER,
-    "model:claim": _CLUSTER,
 }
+
+ON_ONE_MACHINE: dict[str, str] = {
+    "engine:vllm": f"{_REST}; set it to transformers until then",
+    "source:configMap": "is what a cluster has: give path",
+    "model:claim": "is what a cluster has: give path",
+}
+"""What only a cluster can do, so far or by its nature."""

@@ -3,7 +3,7 @@
 Pure. `problems` finds what types alone cannot; a spec without problems resolves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unisd.config.base import Config, Problem
@@ -16,7 +16,6 @@ from unisd.config.objective import (
     Features,
     divergence_bound,
 )
-from unisd.config.planned import PLANNED
 from unisd.config.presets import PRESETS, Method, PresetName, method_of
 from unisd.config.run import Component, RunSpec
 from unisd.config.task import Contexts
@@ -77,9 +76,9 @@ def resolve(spec: RunSpec) -> tuple[Arm, ...]:
     return tuple(_arm(spec, component, seed) for component in spec.components for seed in spec.seeds)
 
 
-def problems(spec: RunSpec) -> list[Problem]:
-    """Everything wrong with a well-typed spec, planned capabilities included."""
-    return [*_run_problems(spec), *_component_problems(spec), *_planned_problems(spec)]
+def problems(spec: RunSpec, planned: Mapping[str, str]) -> list[Problem]:
+    """Everything wrong with a well-typed spec, and every capability of it that `planned` lists."""
+    return [*_run_problems(spec), *_component_problems(spec), *_planned_problems(spec, planned)]
 
 
 def _given(block: Config | None) -> dict[str, Any]:
@@ -206,7 +205,7 @@ def _clip_problems(component: Component, path: str) -> Iterator[Problem]:
         )
 
 
-def _planned_problems(spec: RunSpec) -> Iterator[Problem]:
+def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Problem]:
     wanted: list[tuple[str, str]] = [("spec.task.name", f"task:{spec.task.name}")]
     wanted += [
         (f"spec.evaluation.tasks[{index}]", f"task:{name}")
@@ -233,6 +232,6 @@ def _planned_problems(spec: RunSpec) -> Iterator[Problem]:
         if _merged_block(component, "contrastive") is not None:
             wanted.append((f"{path}.contrastive", f"contrastive:{spec.task.name}"))
     for path, key in wanted:
-        if key in PLANNED:
+        if key in planned:
             kind, _, value = key.partition(":")
-            yield Problem(path, f"{kind} {value} {PLANNED[key]}", value)
+            yield Problem(path, f"{kind} {value} {planned[key]}", value)

@@ -1,0 +1,1 @@
+"""The Kubernetes operator of UniSD: `SelfDistillRun` resources, reconciled. Design: docs/operator/design.md."""

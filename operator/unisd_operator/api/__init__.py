@@ -1,0 +1,1 @@
+"""The resource as the API server holds it: names, labels, status, generated schema."""
