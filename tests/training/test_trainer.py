@@ -20,6 +20,7 @@ from unisd.job import Job
 from unisd.rundir import RunDir, read_json, read_jsonl, write_json
 from unisd.stages import stages
 from unisd.training.checkpoint import checkpoints
+from unisd.training.trainer import UniSDTrainer
 
 pytestmark = pytest.mark.slow
 
@@ -194,34 +195,38 @@ def test_the_result_loads_in_peft_and_in_transformers(make_run, carry_out, tiny_
 
 
 def poisoned(monkeypatch, steps, where):
-    """Makes gradients or losses non-finite at some steps."""
-    learn = training.StepLoop.training_step
+    """Makes the loss, the gradients, or what the teacher says non-finite at some steps."""
+    learn, score = UniSDTrainer.learn, UniSDTrainer._score
 
-    def spoil(self, model, inputs, num_items=None):
-        inner = self.learn
+    def bad_learn(self, model, rows):
+        result = learn(self, model, rows)
+        if self.state.global_step + 1 in steps:
+            if where == "loss":
+                result.loss = float("nan")
+            elif where == "gradient":
+                next(p for p in model.parameters() if p.grad is not None).grad.fill_(float("nan"))
+        return result
 
-        def bad(m, rows):
-            result = inner(m, rows)
-            if self.state.global_step + 1 in steps:
-                if where == "loss":
-                    result.loss = float("nan")
-                else:
-                    next(p for p in m.parameters() if p.grad is not None).grad.fill_(float("nan"))
-            return result
+    def bad_score(self, step, scored_rows):
+        found = score(self, step, scored_rows)
+        if where == "teacher" and self.state.global_step + 1 in steps:
+            found.hidden_NH.fill_(float("nan"))
+        return found
 
-        self.learn = bad
-        try:
-            return learn(self, model, inputs, num_items)
-        finally:
-            self.learn = inner
-
-    monkeypatch.setattr(training.StepLoop, "training_step", spoil)
+    monkeypatch.setattr(UniSDTrainer, "learn", bad_learn)
+    monkeypatch.setattr(UniSDTrainer, "_score", bad_score)
 
 
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("where", ["loss", "gradient", "teacher"])
 def test_a_non_finite_step_changes_nothing(make_run, carry_out, monkeypatch, where):
     poisoned(monkeypatch, {2}, where)
-    component = {"name": "it", "ema": {"decay": 0.5}, "training": {"epochs": 2}}
+    component = {
+        "name": "it",
+        "ema": {"decay": 0.5},
+        "divergence": {"alpha": 0.5},
+        "clip": {"quantile": 0.9},
+        "training": {"epochs": 2},
+    }
     directory = trained(make_run, carry_out, component, training={"checkpointEverySteps": 1, "keepCheckpoints": 9})
     one, two, three = (directory.train("it-1") / f"checkpoint-{step}" for step in (1, 2, 3))
     for name in ("adapter_model.safetensors", "unisd_tensors.safetensors"):
@@ -231,6 +236,8 @@ def test_a_non_finite_step_changes_nothing(make_run, carry_out, monkeypatch, whe
     assert all(torch.equal(moments[0][k]["exp_avg"], moments[1][k]["exp_avg"]) for k in moments[0])
     schedules = [torch.load(c / "scheduler.pt", weights_only=True)["last_epoch"] for c in (one, two)]
     assert schedules[0] == schedules[1]
+    bounds = [read_json(c / "unisd_state.json")["clip_bound"] for c in (one, two, three)]
+    assert bounds[0] == bounds[1] != bounds[2]
     rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
     assert [row["non_finite_steps"] for row in rows] == [0, 1, 1, 1]
 
@@ -345,10 +352,9 @@ def test_two_processes_train_what_one_does(make_run, carry_out, tmp_path):
             "ignore",
             "-m",
             "torch.distributed.run",
+            "--standalone",
             "--nproc-per-node",
             "2",
-            "--master-port",
-            "29731",
             str(script),
             str(two.root),
         ],

@@ -68,6 +68,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         self._stop_ids = stop_ids
         self._instructions = instruction_ngrams(instructions)
         self._clip_bound: float | None = None
+        self._following_bound: float | None = None
         super().__init__(*args, **kwargs)
 
     def _setup_teacher_model(self) -> None:
@@ -196,7 +197,8 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         coefficient = coefficients(masks, level, total)
         starts = list(range(0, len(step.rows), size))
         losses, tokens = [], 0
-        for turn in range(self._most(len(starts))):
+        turns = self._most(len(starts))
+        for turn in range(turns):
             self.check_stop()
             first = starts[turn] if turn < len(starts) else len(step.rows)
             last = min(first + size, len(step.rows))
@@ -222,7 +224,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             )
             part = type(coefficient)(**{name: value[span] for name, value in vars(coefficient).items()})
             loss = self_distillation_loss(inputs, self.context.arm.objective, part, self._bound())
-            if turn + 1 < self._most(len(starts)):
+            if turn + 1 < turns:
                 with self.accelerator.no_sync(model):
                     self.accelerator.backward(loss.value * world)
             else:
@@ -249,21 +251,23 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             return None
         return clip.value if clip.value is not None else self._clip_bound
 
-    def _next_bound(self, divergence_N: torch.Tensor) -> None:
+    def _find_following_bound(self, divergence_N: torch.Tensor) -> None:
+        """The bound that the next step will have, if this one turns out to count."""
         clip = self.context.arm.objective.clip
         if clip is not None and clip.quantile is not None:
             everyone = [value for part in self._gather(divergence_N.tolist()) for value in part]
             if everyone:
-                self._clip_bound = agree.exact_quantile(torch.tensor(everyone), clip.quantile)
+                self._following_bound = agree.exact_quantile(torch.tensor(everyone), clip.quantile)
 
     def extra_state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         return {"clip_bound": self._clip_bound}, self.teacher.state()
 
     def restore_extra(self, values: Any, tensors: dict[str, torch.Tensor]) -> None:
-        self._clip_bound = values["clip_bound"]
+        self._clip_bound = self._following_bound = values["clip_bound"]
         self.teacher.restore(tensors)
 
     def after_update(self) -> Metrics:
+        self._clip_bound = self._following_bound
         self.teacher.update(self.state.global_step)
         moved = self.teacher.displacement()
         return {} if moved is None or moved[1] == 0.0 else {"share_ema": moved[0] / moved[1]}
@@ -311,7 +315,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
                 {"clip_share": [float(value >= (bound or float("inf"))) for value in found.tolist()]}
             )
             metrics |= {} if bound is None else {"clip_bound": bound}
-            self._next_bound(found)
+            self._find_following_bound(found)
         return metrics | self._shares(losses)
 
     def _shares(self, losses: list[Loss]) -> Metrics:
