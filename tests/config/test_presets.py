@@ -103,6 +103,12 @@ def test_arms_are_components_by_seeds():
         ({"evaluation": {"checkpoint": "best"}}, "spec.evaluation.checkpoint: the best checkpoint is found by probes"),
         ({"successPolicy": {"type": "AtLeast"}}, "spec.successPolicy.count: belongs to type AtLeast"),
         ({"contexts": {"count": 1}}, "spec.contexts.count: agreement compares contexts and needs at least 2"),
+        ({"evaluation": {"tasks": ["mbpp"]}}, "spec.evaluation.tasks[0]: evaluation mbpp on rows of another task"),
+        ({"evaluation": {"tasks": []}}, "spec.evaluation.tasks: List should have at least 1 item"),
+        (
+            {"training": {"lossTokensToSkip": 8, "maxCompletionTokens": 8}},
+            "spec.training.lossTokensToSkip: leaves no token to learn from",
+        ),
     ],
 )
 def test_bad_runs(change, message):
@@ -128,6 +134,14 @@ def test_bad_runs(change, message):
             {"name": "x", "agreement": {"level": "sequence", "scale": "quantile"}},
             "spec.components[0].agreement.scale: quantile belongs to level token",
         ),
+        (
+            {"name": "x", "preset": "match_repr", "agreement": {}},
+            "spec.components[0].agreement: acts on the divergence, which features.alone leaves out",
+        ),
+        (
+            {"name": "x", "training": {"lossTokensToSkip": 5000}},
+            "spec.components[0].training.lossTokensToSkip: leaves no token",
+        ),
         ({"name": "x", "preset": "sft", "ema": {}}, "spec.components[0].ema: has no effect on the baseline sft"),
         ({"name": "x", "preset": "agreement_tok_induction"}, "spec.components[0].contexts.source: contexts induction"),
         ({"name": "x", "agrement": {}}, "spec.components[0].agrement: unknown field; did you mean agreement?"),
@@ -152,6 +166,13 @@ def test_files_that_are_no_manifest(tmp_path, text):
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=str(path)):
+        load_run(path)
+
+
+def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(manifest()) + "metadata: {name: again}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"metadata stands here twice\n.* line \d+"):
         load_run(path)
 
 

@@ -12,7 +12,7 @@ from unisd.config.task import TaskName
 class Evaluation(Container):
     """Evaluation of every component on held-out rows."""
 
-    tasks: Annotated[list[TaskName], Field(max_length=16)] | None = None
+    tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] | None = None
     """Tasks to score. Default: the run's own task."""
     perplexity: bool = True
     """Gold-completion and retention perplexity beside the scores. Default true."""

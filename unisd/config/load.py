@@ -55,9 +55,22 @@ def plain(run: SelfDistillRun) -> dict[str, Any]:
     return run.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types; a key that stands twice in a mapping is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)
+            seen |= {key} if isinstance(key, str) else set()
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> object:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))
     except OSError as error:
         raise ConfigError([Problem("(file)", f"cannot be read: {error.strerror}")], str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

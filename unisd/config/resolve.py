@@ -186,6 +186,18 @@ def _mechanism_problems(spec: RunSpec, component: Component, path: str) -> Itera
         yield Problem(where, "agreement compares contexts and needs at least 2: raise it, or remove agreement", count)
     if agreement and agreement.get("scale") == "quantile" and agreement.get("level") == "sequence":
         yield Problem(f"{path}.agreement.scale", "quantile belongs to level token: use absolute", "quantile")
+    if (_merged_block(component, "features") or {}).get("alone"):
+        for field in ("agreement", "clip"):
+            if _merged_block(component, field) is not None:
+                yield Problem(f"{path}.{field}", "acts on the divergence, which features.alone leaves out: remove one")
+    training = Training.model_validate({**_given(spec.training), **_given(component.training)})
+    if training.loss_tokens_to_skip >= training.max_completion_tokens:
+        yield Problem(
+            f"{path}.training.lossTokensToSkip" if component.training else "spec.training.lossTokensToSkip",
+            f"leaves no token to learn from: it must be below training.maxCompletionTokens "
+            f"({training.max_completion_tokens})",
+            training.loss_tokens_to_skip,
+        )
 
 
 def _clip_problems(component: Component, path: str) -> Iterator[Problem]:
@@ -208,7 +220,7 @@ def _clip_problems(component: Component, path: str) -> Iterator[Problem]:
 def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Problem]:
     wanted: list[tuple[str, str]] = [("spec.task.name", f"task:{spec.task.name}")]
     wanted += [
-        (f"spec.evaluation.tasks[{index}]", f"task:{name}")
+        (f"spec.evaluation.tasks[{index}]", f"evaluation:{name}")
         for index, name in enumerate(spec.evaluation.tasks or ())
         if name != spec.task.name
     ]
