@@ -85,7 +85,11 @@ class Settings(Config):
     lease_name: str = "unisd-operator"
     """Lease of leader election."""
     lease_namespace: str = "unisd-system"
-    """Namespace of the Lease."""
+    """Namespace of the Lease and of the operator's own Secret."""
+    key_secret_name: str = "unisd-operator-key"
+    """Secret that holds, under `key`, what API keys of rollout servers are derived from."""
+    key_secret_create: bool = True
+    """Whether the operator makes that Secret, of 32 random bytes, when it starts and finds none. Default true."""
     leader_election: bool = True
     """Whether several replicas agree on one leader. Default true."""
 
