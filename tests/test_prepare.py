@@ -43,6 +43,31 @@ def test_nothing_left_is_an_error(make_run, carry_out):
     assert error.value.reason == "BadInput"
 
 
+def test_evaluation_and_probe_rows_keep_the_limit_too(make_run, carry_out, tmp_path):
+    run, directory = make_run(12, eval_rows=3, evaluation={"everySteps": 1, "probeExamples": 4})
+    row = {**json.loads((tmp_path / "data/validation.jsonl").read_text().splitlines()[0]), "id": "long"}
+    row["question"] = "why " * 1600
+    with (tmp_path / "data/validation.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    carry_out(run, directory, "prepare")
+    values = load_prepared(directory.prepared).values
+    assert values["evaluation"]["cos_e"] == {"rows": 3, "dropped": 1}
+    assert values["probe"] == {"rows": 4, "dropped": 0}
+    (tmp_path / "data/validation.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(StageError, match="every one of 1 evaluation rows has a prompt above 1500 tokens"):
+        carry_out(run, directory, "prepare")
+
+
+def test_a_models_positions_are_a_limit_too(make_run, carry_out, caplog):
+    run, directory = make_run(4, training={"maxPromptTokens": 4096})
+    carry_out(run, directory, "prepare")
+    assert load_prepared(directory.prepared).values["promptLimit"] == 4096 - 8
+    assert "prompts may have 4088 tokens: the model has 4096 positions" in caplog.text
+    run, directory = make_run(4, training={"maxCompletionTokens": 5000})
+    with pytest.raises(StageError, match="maxCompletionTokens: 5000 leaves no room for a prompt in a model of 4096"):
+        carry_out(run, directory, "prepare")
+
+
 def test_more_contexts_than_rows(make_run, carry_out):
     run, directory = make_run(4, contexts={"count": 4})
     with pytest.raises(StageError, match=r"asks for 4 other examples .* lower contexts.count"):

@@ -6,10 +6,12 @@ rows. Texts made later count with their cap.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from unisd.chat import completion_ids, prompt_ids
+from unisd.chat import prompt_ids
 from unisd.config.resolve import Arm, resolve
 from unisd.config.run import RunSpec
 from unisd.contexts.layout import auxiliary_messages, teacher_messages
@@ -17,10 +19,12 @@ from unisd.contexts.neighbours import neighbours
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.models import cache_directory, load_tokenizer, resolve_model
-from unisd.rundir import write_json, write_jsonl
+from unisd.rundir import read_json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import stable_fraction
 from unisd.tasks.types import Example
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(job: Job) -> None:
@@ -35,24 +39,23 @@ def prepare(job: Job) -> None:
     except ValueError as error:
         raise StageError("BadInput", str(error)) from error
     job.progress.update(2, 4)
-    limit = spec.training.max_prompt_tokens
+    limit = prompt_limit(spec, model.path)
     lengths = _Lengths(spec, tokenizer)
     by_id = {example.id: example for example in train}
     sizes = {example.id: lengths.longest(example, donors, by_id) for example in train}
-    kept = [example for example in train if sizes[example.id] <= limit]
-    if not kept:
-        raise StageError(
-            "BadInput",
-            f"spec.training.maxPromptTokens: every one of {len(train)} training rows has a prompt above {limit} tokens "
-            f"(shortest {min(sizes.values())}, longest {max(sizes.values())}); raise it, or show fewer demonstrations",
-        )
-    fitting = {name: [e for e in examples if lengths.student(e) <= limit] for name, examples in evaluation.items()}
+    kept = _fitting("training", train, sizes, limit)
+    probed, evaluated = _bare(lengths, "probe", probe, limit), {}
+    for name, examples in evaluation.items():
+        evaluated[name] = _bare(lengths, "evaluation", examples, limit)
     job.progress.update(3, 4)
-    write_jsonl(out / "train.jsonl", [dataclasses.asdict(example) for example in kept])
-    write_jsonl(out / "pool.jsonl", [dataclasses.asdict(example) for example in train])
-    write_jsonl(out / "probe.jsonl", [dataclasses.asdict(example) for example in probe])
-    for name, examples in fitting.items():
-        write_jsonl(out / f"eval-{name}.jsonl", [dataclasses.asdict(example) for example in examples])
+    tables = {
+        "train": kept,
+        "pool": train,
+        "probe": probed,
+        **{f"eval-{name}": rows for name, rows in evaluated.items()},
+    }
+    for name, examples in tables.items():
+        write_jsonl(out / f"{name}.jsonl", [dataclasses.asdict(example) for example in examples])
     for source, chosen in donors.items():
         write_json(out / f"neighbours-{source}.json", chosen)
     write_json(
@@ -60,17 +63,53 @@ def prepare(job: Job) -> None:
         {
             "model": {"path": str(model.path), "digest": model.digest, "source": model.source},
             "train": {"rows": len(kept), "dropped": sorted(set(by_id) - {example.id for example in kept})},
-            "probe": {"rows": len(probe)},
+            "probe": {"rows": len(probed), "dropped": len(probe) - len(probed)},
             "evaluation": {
                 name: {"rows": len(examples), "dropped": len(evaluation[name]) - len(examples)}
-                for name, examples in fitting.items()
+                for name, examples in evaluated.items()
             },
+            "promptLimit": limit,
             "longestPrompt": max(sizes[example.id] for example in kept),
-            "longestDemonstration": max(len(completion_ids(tokenizer, e.demonstration)) for e in kept),
             "instructions": list(task_for(spec.task).instructions),
         },
     )
     job.progress.update(4, 4)
+
+
+def prompt_limit(spec: RunSpec, model: Path) -> int:
+    """Tokens that a prompt may have: as the run says, or what the model's positions leave beside a completion."""
+    config = read_json(model / "config.json")
+    positions = config.get("text_config", config).get("max_position_embeddings")
+    training = spec.training
+    if positions is None or positions - training.max_completion_tokens >= training.max_prompt_tokens:
+        return training.max_prompt_tokens
+    left: int = positions - training.max_completion_tokens
+    if left < 1:
+        raise StageError(
+            "BadInput",
+            f"spec.training.maxCompletionTokens: {training.max_completion_tokens} leaves no room for a prompt in a "
+            f"model of {positions} positions; lower it",
+        )
+    logger.warning("prompts may have %d tokens: the model has %d positions, completions included", left, positions)
+    return left
+
+
+def _bare(lengths: "_Lengths", kind: str, examples: Sequence[Example], limit: int) -> list[Example]:
+    """Those examples whose bare prompt fits."""
+    return _fitting(kind, examples, {example.id: lengths.student(example) for example in examples}, limit)
+
+
+def _fitting(kind: str, examples: Sequence[Example], sizes: Mapping[str, int], limit: int) -> list[Example]:
+    """Those examples whose prompts have at most `limit` tokens. Raises StageError if that leaves none of them."""
+    kept = [example for example in examples if sizes[example.id] <= limit]
+    if examples and not kept:
+        shortest, longest = min(sizes.values()), max(sizes.values())
+        raise StageError(
+            "BadInput",
+            f"spec.training.maxPromptTokens: every one of {len(examples)} {kind} rows has a prompt above {limit} "
+            f"tokens (shortest {shortest}, longest {longest}); raise it, or show fewer demonstrations",
+        )
+    return kept
 
 
 def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, list[Example]]]:

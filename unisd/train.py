@@ -62,17 +62,18 @@ def train(job: Job) -> None:
 def _finish(job: Job, trainer: StepLoop, prepared: Prepared, seconds: float) -> None:
     arm = job.required_arm
     directory = job.directory.train(arm.name)
-    if job.spec.evaluation.checkpoint == "best" and trainer.best is not None:
-        weights, step = directory / "best", int(trainer.best["step"])
-    else:
-        weights, step = None, trainer.state.global_step
-    export(trainer, weights, directory / "adapter", job=job, prepared=prepared)
+    best = trainer.best if job.spec.evaluation.checkpoint == "best" else None
+    export(trainer, directory / "best" if best else None, directory / "adapter", job=job, prepared=prepared)
     steps = read_jsonl(directory / "metrics.jsonl")
+    warnings = [*_broken_bounds(trainer), *_weak_mechanisms(steps)]
+    for warning in warnings:
+        logger.warning(warning)
     write_json(
         directory / "result.json",
         {
             "steps": trainer.state.global_step,
-            "exportedStep": step,
+            "exportedStep": int(best["step"]) if best else trainer.state.global_step,
+            "checkpoint": "best" if best else "last",
             "best": trainer.best,
             "seconds": seconds,
             "stepSeconds": sum(row["seconds"] for row in steps),
@@ -81,7 +82,7 @@ def _finish(job: Job, trainer: StepLoop, prepared: Prepared, seconds: float) -> 
             "peakMemoryGiB": peak_memory_gib(),
             "threads": torch.get_num_threads(),
             "counters": trainer.counters,
-            "warnings": [*_broken_bounds(trainer), *_weak_mechanisms(steps)],
+            "warnings": warnings,
         },
     )
 
@@ -95,8 +96,8 @@ def _weak_mechanisms(steps: list[dict[str, Any]], least: float = 0.01) -> list[s
     names = sorted({name for row in steps for name in row if name.startswith("share_")})
     means = {name: [row[name] for row in steps if name in row] for name in names}
     return [
-        f"{name.removeprefix('share_')} is on and contributes {sum(values) / len(values):.4f} of the gradient, "
-        f"under {least}: it hardly acts"
+        f"{name.removeprefix('share_')} is on and its share is {sum(values) / len(values):.4f}, under {least}: "
+        "it hardly acts"
         for name, values in means.items()
         if sum(values) / len(values) < least
     ]

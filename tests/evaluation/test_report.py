@@ -38,6 +38,8 @@ def arm(component, trained=True):
             "agreement_weight": 0.95 - 0.2 * math.exp(-step / 20),
             "entropy": 1.5 + 0.2 * math.cos(step / 5),
             "truncated_share": 0.3 * math.exp(-step / 10),
+            "leak_share": 0.0,
+            "repetition": 0.1,
             "completion_tokens": 30 + 10 * math.exp(-step / 9),
             "seconds": 10.0,
             "seconds_sample": 4.0,
@@ -47,6 +49,11 @@ def arm(component, trained=True):
         for step in steps
     ]
     training = {
+        "steps": 40,
+        "exportedStep": 30,
+        "checkpoint": "best",
+        "seconds": 400.0,
+        "counters": {"skipped_steps": 2, "non_finite_steps": 1},
         "tokensTrained": 40000.0,
         "tokensScored": 160000.0,
         "peakMemoryGiB": 3.4,
@@ -56,7 +63,7 @@ def arm(component, trained=True):
         "settings": {"component": component, "seed": 1, "objective": {"temperature": 0.7}},
         "training": training if trained else None,
         "curves": curves if trained else [],
-        "probes": [],
+        "probes": [{"step": step, "score": step / 80, "found": 0.5} for step in (10, 20, 30)] if trained else [],
         "stageSeconds": {"train": 120.0, "evaluate": 40.0},
     }
 
@@ -83,8 +90,8 @@ def report():
         "task": {"name": "cos_e"},
         "rows": {
             "train": {"rows": 80, "dropped": []},
-            "probe": {"rows": 0},
-            "evaluation": {"cos_e": {"rows": 100, "dropped": 0}},
+            "probe": {"rows": 0, "dropped": 0},
+            "evaluation": {"cos_e": {"rows": 100, "dropped": 7}},
         },
         "tasks": {
             "cos_e": {
@@ -127,6 +134,11 @@ def test_it_says_what_the_results_say(report):
     assert "clip-1 failed in train/clip-1: NonFinite" in page
     assert '14.0 <span class="ci">7.0 – 21.0</span>' in page
     assert "clip is on and hardly acts" in page
+    assert "step 30, best by probe" in page
+    assert "2 empty, 1 not finite" in page
+    assert "7 rows were too long and left out" in page
+    report["tasks"]["cos_e"]["components"]["star"]["score"]["seed_deviation"] = 0.021
+    assert '14.0 <span class="ci">7.0 – 21.0, σ 2.1</span>' in render(report)
     headings = [heading for heading, _ in figures(report)]
     assert headings == ["Scores on cos_e", "Training", "Cost"]
 
@@ -143,6 +155,7 @@ def test_the_terminal_table(report):
     told = console.export_text()
     assert re.search(r"star\s+14.0 \[7.0, 21.0\]\s+72.0 \[66.0, 78.0\]\s+13.80", told)
     assert "failed: NonFinite" in told
+    assert "too long and left out: 0 training and 7 evaluation rows" in told
 
 
 @pytest.mark.browser
@@ -169,5 +182,5 @@ def test_a_browser_draws_every_plot_and_says_nothing(report, tmp_path):
             capture_output=True, text=True, check=True, timeout=180,
         )  # fmt: skip
         told = json.loads(re.search(r"<title>(.*?)</title>", done.stdout).group(1).replace("&quot;", '"'))
-        assert told == {"plots": 14, "drawn": 14, "stolen": 0, "wide": False, "spilt": 0, "outside": []}
+        assert told == {"plots": 17, "drawn": 17, "stolen": 0, "wide": False, "spilt": 0, "outside": []}
         assert "CONSOLE" not in done.stderr, done.stderr[-2000:]

@@ -265,9 +265,14 @@ def test_a_step_whose_rows_are_all_cut_is_skipped_and_counted(make_run, carry_ou
 
 def test_probes_keep_the_best(make_run, carry_out):
     evaluation = {"evaluation": {"everySteps": 1, "probeExamples": 3, "checkpoint": "best"}}
+    evaluation["training"] = {"checkpointEverySteps": 1}
     directory = trained(make_run, carry_out, {"name": "it", "divergence": {}}, rows=11, **evaluation)
     probes = read_jsonl(directory.train("it-1") / "probes.jsonl")
     assert [row["step"] for row in probes] == [1, 2]
+    shutil.rmtree(checkpoints(directory.train("it-1"))[-1])
+    run, _ = make_run(11, components=[{"name": "it", "divergence": {}}], **evaluation)
+    training.train(job_of(run, directory))
+    assert read_jsonl(directory.train("it-1") / "probes.jsonl") == probes
     result = read_json(directory.train("it-1") / "result.json")
     assert (
         result["exportedStep"]

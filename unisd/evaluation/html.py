@@ -23,18 +23,23 @@ def render(report: Json) -> str:
         report=report,
         model=PurePosixPath(report["model"]["source"]).name,
         colours=colours(report),
+        trained=[(name, arm) for name, arm in report["arms"].items() if arm["training"]],
         sections=[(heading, Markup(html)) for heading, html in figures(report)],
         plotlyjs=Markup(get_plotlyjs()),
     )
 
 
 def _share(estimate: Json) -> Markup:
-    return Markup('{:.1f} <span class="ci">{:.1f} – {:.1f}</span>').format(
-        *(100 * estimate[key] for key in ("value", "low", "high"))
-    )
+    return _shown(estimate, 100.0, 1)
 
 
 def _number(estimate: Json) -> Markup:
-    return Markup('{:.2f} <span class="ci">{:.2f} – {:.2f}</span>').format(
-        *(estimate[key] for key in ("value", "low", "high"))
-    )
+    return _shown(estimate, 1.0, 2)
+
+
+def _shown(estimate: Json, scale: float, digits: int) -> Markup:
+    """A figure with its interval and, with several seeds, the deviation between them."""
+    value, low, high = (f"{scale * estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
+    deviation = estimate["seed_deviation"]
+    seeds = "" if deviation is None else f", σ {scale * deviation:.{digits}f}"
+    return Markup('{} <span class="ci">{} – {}{}</span>').format(value, low, high, seeds)

@@ -15,6 +15,8 @@ CURVES = {
     "agreement_weight": "Mean agreement weight",
     "entropy": "Entropy, nats",
     "truncated_share": "Share of truncated completions",
+    "leak_share": "Share of completions that repeat instructions",
+    "repetition": "Repetition within completions",
     "completion_tokens": "Completion length, tokens",
 }
 _PHASES = {"seconds_sample": "sample", "seconds_score": "score", "seconds_learn": "learn"}
@@ -35,7 +37,9 @@ def figures(report: Json) -> list[tuple[str, str]]:
         drawn = _scores(results["components"], palette)
         if drawn:
             sections.append((f"Scores on {task}", "".join(_html(figure) for figure in drawn)))
-    curves = [figure for name, title in CURVES.items() if (figure := _curve(report, name, title, palette))]
+    wanted = [("curves", name, title) for name, title in CURVES.items()]
+    wanted.append(("probes", "score", "Score on probe rows"))
+    curves = [figure for what in wanted if (figure := _curve(report, what, palette))]
     if curves:
         sections.append(("Training", "".join(_html(figure) for figure in curves)))
     cost = _costs(report, palette)
@@ -66,11 +70,13 @@ def _styled(figure: go.Figure, title: str, **axes: Any) -> go.Figure:
     return figure
 
 
-def _curve(report: Json, name: str, title: str, palette: dict[str, str]) -> go.Figure | None:
+def _curve(report: Json, what: tuple[str, str, str], palette: dict[str, str]) -> go.Figure | None:
+    """One figure over steps; `what` is where the rows stand, the name of the value in them, and the title."""
+    rows, name, title = what
     figure = go.Figure()
     seeds: dict[str, int] = {}
     for arm in report["arms"].values():
-        points = [(row["step"], row[name]) for row in arm["curves"] if name in row]
+        points = [(row["step"], row[name]) for row in arm[rows] if name in row]
         component = arm["settings"]["component"]
         if not points:
             continue

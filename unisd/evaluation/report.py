@@ -1,5 +1,6 @@
 """The report stage: results of all components gathered, compared, and written as report.json and report.html."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from unisd.evaluation.html import render
 from unisd.job import Job
 from unisd.prepared import load_prepared
 from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json
+from unisd.tasks.catalog import task_for
 
 SAMPLES = 4
 
@@ -33,7 +35,7 @@ def gather(job: Job) -> Json:
     tasks = {
         task: {
             "components": _task_scores(job.directory, task, scored, components),
-            "comparisons": _comparisons(job.directory, task, scored),
+            "comparisons": _comparisons(job.directory, task, scored, graded=task_for(job.spec.task).metric != "none"),
         }
         for task in prepared.values["evaluation"]
     }
@@ -81,14 +83,25 @@ def _task_scores(
                 nats, tokens = _column(items_SI, f"{kind}Nats"), _column(items_SI, f"{kind}Tokens")
                 scores[f"{kind}Perplexity"] = vars(comparison.perplexity(nats, tokens))
         scores["samples"] = items_SI[0][:SAMPLES]
+        scores["items"] = [_item(rows) for rows in zip(*items_SI, strict=True)]
         found[name] = scores
     return found
 
 
-def _comparisons(directory: RunDir, task: str, scored: dict[str, list[str]]) -> list[Json]:
+def _item(rows: Sequence[Json]) -> Json:
+    """One evaluation row over all seeds: mean score, and perplexities of its own."""
+    item: Json = {"id": rows[0]["id"], "score": sum(row["correct"] for row in rows) / len(rows)}
+    for kind in ("gold", "retention"):
+        if f"{kind}Nats" in rows[0]:
+            tokens = sum(row[f"{kind}Tokens"] for row in rows)
+            item[f"{kind}Perplexity"] = math.exp(min(sum(row[f"{kind}Nats"] for row in rows) / max(tokens, 1), 700.0))
+    return item
+
+
+def _comparisons(directory: RunDir, task: str, scored: dict[str, list[str]], *, graded: bool) -> list[Json]:
     """Every component against the first that has a result, which is where differences are read from."""
     names = [name for name, arms in scored.items() if arms]
-    if len(names) < 2:
+    if len(names) < 2 or not graded:
         return []
     base, *others = names
     columns = {name: _column(_items(directory, task, scored[name]), "correct") for name in names}

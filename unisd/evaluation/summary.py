@@ -32,8 +32,16 @@ def summary_table(report: Json) -> Table:
             table.add_row(*([task, *cells] if several else cells))
     for name, failure in report["failures"].items():
         table.add_row(name, f"failed: {failure['reason']}", style="red")
-    table.caption = "scores in %, 95 % intervals in brackets; * differs after Holm's correction"
+    table.caption = "scores in %, 95 % intervals in brackets; * differs after Holm's correction" + _left_out(report)
     return table
+
+
+def _left_out(report: Json) -> str:
+    rows = report["rows"]
+    evaluation = sum(found["dropped"] for found in rows["evaluation"].values())
+    if not rows["train"]["dropped"] and not evaluation:
+        return ""
+    return f"\ntoo long and left out: {len(rows['train']['dropped'])} training and {evaluation} evaluation rows"
 
 
 def _share(estimate: Json | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from unisd.job import Job
 from unisd.models import stop_ids
 from unisd.prepared import Prepared, load_examples
-from unisd.rundir import write_jsonl
+from unisd.rundir import read_jsonl, write_jsonl
 from unisd.training.loop import Probe
 
 
@@ -22,7 +22,6 @@ def probe_for(job: Job, tokenizer: Any, prepared: Prepared) -> Probe | None:
     examples = load_examples(job.directory.prepared / "probe.jsonl")
     ending = stop_ids(tokenizer, prepared.model)
     history: Path = job.directory.train(arm.name) / "probes.jsonl"
-    scores: list[dict[str, Any]] = []
 
     def probe(trainer: Any, step: int) -> float:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
@@ -31,8 +30,9 @@ def probe_for(job: Job, tokenizer: Any, prepared: Prepared) -> Probe | None:
         found = completions_of(engine, tokenizer, examples, arm.training.max_completion_tokens)
         grades = task.grade(examples, [completion.text for completion in found])
         score = sum(grade.correct for grade in grades) / len(grades)
-        scores.append({"step": step, "score": score, "found": sum(grade.found for grade in grades) / len(grades)})
-        write_jsonl(history, scores)
+        before = [row for row in read_jsonl(history) if row["step"] < step] if history.is_file() else []
+        found_share = sum(grade.found for grade in grades) / len(grades)
+        write_jsonl(history, [*before, {"step": step, "score": score, "found": found_share}])
         return score
 
     return probe

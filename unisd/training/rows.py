@@ -1,5 +1,6 @@
 """Training rows as token ids: every prompt that a step needs of one example, built when the step asks for it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from unisd.chat import completion_ids, prompt_ids
 from unisd.config.resolve import Arm
 from unisd.contexts.layout import auxiliary_messages, teacher_messages
 from unisd.tasks.types import Example
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,18 @@ class ReferenceRow:
 
 
 def reference_rows(examples: Sequence[Example], tokenizer: Any, max_completion_tokens: int) -> list[ReferenceRow]:
-    """Rows of the references, each cut to the completion limit."""
-    return [
-        ReferenceRow(
-            example.id,
-            prompt_ids(tokenizer, example.messages),
-            completion_ids(tokenizer, example.demonstration)[:max_completion_tokens],
+    """Rows of the references, each cut to the completion limit, which is told."""
+    rows, cut = [], 0
+    for example in examples:
+        completion = completion_ids(tokenizer, example.demonstration)
+        cut += len(completion) > max_completion_tokens
+        prompt = prompt_ids(tokenizer, example.messages)
+        rows.append(ReferenceRow(example.id, prompt, completion[:max_completion_tokens]))
+    if cut:
+        logger.warning(
+            "%d of %d references are longer than training.maxCompletionTokens (%d) and learnt without their end",
+            cut,
+            len(rows),
+            max_completion_tokens,
         )
-        for example in examples
-    ]
+    return rows
