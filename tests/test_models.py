@@ -10,7 +10,7 @@ import pytest
 from unisd.chat import completion_ids, prompt_ids, turn_end_id
 from unisd.config.model import Model
 from unisd.failures import StageError
-from unisd.models import content_digest, load_tokenizer, resolve_model, stop_ids
+from unisd.models import content_digest, load_model, load_tokenizer, resolve_model, stop_ids
 from unisd.tasks.types import Message
 
 ASK = [Message(role="user", content="Hi?")]
@@ -102,6 +102,15 @@ def test_a_real_gguf_file_is_converted_once(tmp_path):
     tokenizer = load_tokenizer(first.path)
     assert tokenizer.decode(prompt_ids(tokenizer, ASK)).endswith("<|im_start|>assistant\n")
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in stop_ids(tokenizer, first.path)
+
+
+def test_weights_that_are_cut_off(tiny_model, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(StageError, match=r"broken does not load: .*"):
+        load_model(broken, "float32")
 
 
 def test_a_hub_id_that_cannot_be_had():

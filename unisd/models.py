@@ -154,6 +154,7 @@ def load_model(
 ) -> Any:
     """The model of a directory, in evaluation mode, on the accelerator if there is one."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     # Its backward pass with an explicit mask loses rows at some lengths, which ends in NaN gradients.
@@ -162,7 +163,7 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=getattr(torch, precision), attn_implementation=attention
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _bad(path, f"does not load: {error}") from error
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 

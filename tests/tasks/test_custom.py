@@ -44,6 +44,34 @@ def test_broken_rows(tmp_path, row, message):
         task(tmp_path, [row]).examples("train")
 
 
+CHOICES = {"prompt": "x", "completion": "y", "answer": "A"}
+
+
+@pytest.mark.parametrize(
+    ("row", "grading", "message"),
+    [
+        ({"prompt": "x", "completion": "y", "tests": []}, "python", "'tests' should hold at least 1 texts"),
+        ({"prompt": "x", "completion": "y", "tests": [1]}, "python", "'tests' should hold at least 1 texts, got .1."),
+        ({**CHOICES, "choices": ["a"]}, "multipleChoice", "'choices' should hold at least 2 texts"),
+        ({**CHOICES, "choices": ["a", ""]}, "multipleChoice", "'choices' should hold at least 2 texts"),
+        ({**CHOICES, "choices": [str(i) for i in range(27)]}, "multipleChoice", "at most 26 choices"),
+        ({"prompt": "x", "completion": "y", "negative": 3}, "none", "'negative' should be a wrong completion"),
+    ],
+)
+def test_rows_that_their_grading_cannot_use(tmp_path, row, grading, message):
+    with pytest.raises(ValueError, match=rf"rows.jsonl:1: .*{message}"):
+        task(tmp_path, [row], grading=grading).examples("train")
+
+
+def test_rows_without_id_are_named_by_content_and_copies_are_numbered(tmp_path):
+    rows = [{"prompt": "p", "completion": "c"}, {"prompt": "q", "completion": "c"}, {"prompt": "p", "completion": "c"}]
+    first, other, copy = task(tmp_path, rows).examples("train")
+    assert copy.id == f"{first.id}-2"
+    assert other.id not in (first.id, copy.id)
+    assert task(tmp_path, rows[::-1]).examples("train")[0].id == first.id
+    assert task(tmp_path, [{**rows[0], "id": 0}]).examples("train")[0].id == "0"
+
+
 def verdict(tmp_path, row, completion, **config):
     made = task(tmp_path, [row], **config)
     return made.grade(made.examples("train"), [completion])[0]
@@ -89,6 +117,9 @@ def test_python(tmp_path):
     row = {"prompt": "Add one.", "completion": "def f(x):\n    return x + 1", "tests": ["assert f(1) == 2"]}
     assert verdict(tmp_path, row, "```python\ndef f(x): return 1 + x\n```", grading="python").correct
     assert not verdict(tmp_path, row, "def f(x): return x", grading="python").correct
+    builtin = {"prompt": "p", "completion": "def sum(x):\n    return 7", "tests": ["assert sum([1]) == 7"]}
+    assert verdict(tmp_path, builtin, "def sum(x): return 7", grading="python").correct
+    assert not verdict(tmp_path, builtin, "pass", grading="python").correct
 
 
 def test_a_rows_own_negative_is_kept(tmp_path):

@@ -73,3 +73,32 @@ def test_a_single_file_without_splits_is_divided_the_same_way_each_time(tmp_path
 def test_a_hub_that_cannot_be_reached_says_the_way_out():
     with pytest.raises(ValueError, match=r"unisd-no/such cannot be loaded .* source.path"):
         load_rows(None, HubDataset("unisd-no/such", "test", revision="0" * 40), "train", 0)
+
+
+def test_a_hub_dataset_is_read_by_the_real_loader(tmp_path, monkeypatch):
+    """A folder in the hub's form takes the way of a hub id, network and revision aside."""
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(lines(GOOD, {**GOOD, "id": "2"}), encoding="utf-8")
+    source = Source(hub=str(folder), revision="0" * 40)
+    found = load_rows(source, None, "train", 0)
+    assert [row.values["id"] for row in found] == ["1", "2"]
+    assert found[0].where == f"{folder}@{'0' * 40}/train:0"
+    with pytest.raises(ValueError, match=r"has no split test or validation; it has \['train'\]"):
+        load_rows(source, None, "eval", 0)
+    (folder / "validation.jsonl").write_text(lines({**GOOD, "id": "3"}), encoding="utf-8")
+    published = HubDataset(str(folder), "validation", revision="1" * 40)
+    (row,) = load_rows(Source(hub=str(folder)), published, "eval", 0)
+    assert (row.values["id"], row.where) == ("3", f"{folder}@{'1' * 40}/validation:0")
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xff\xfe{}\n")
+    with pytest.raises(ValueError, match=r"rows.jsonl:1: is not JSON"):
+        load_rows(Source(path=str(path)), None, "train", 0)
+    path.write_bytes(b"\xef\xbb\xbf" + lines({**GOOD, "_split": "train"}).encode())
+    assert len(load_rows(Source(path=str(path)), None, "train", 0)) == 1

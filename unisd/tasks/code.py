@@ -27,7 +27,11 @@ def fenced(source: str) -> str:
 
 def _defined(reference: str) -> tuple[str, ...]:
     """Top-level functions of a reference: what tests mean by such a name, even where a builtin bears it too."""
-    return tuple(node.name for node in ast.parse(reference).body if isinstance(node, ast.FunctionDef))
+    try:
+        body = ast.parse(reference).body
+    except SyntaxError:  # a user's own reference may be anything
+        return ()
+    return tuple(node.name for node in body if isinstance(node, ast.FunctionDef))
 
 
 def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ class Custom:
 
     def examples(self, split: Split) -> list[Example]:
         rows = load_rows(self._config.source, None, split, self._config.seed)
-        examples = [self._example(row) for row in rows]
+        seen: Counter[str] = Counter()
+        examples = [self._example(row, _identity(row, seen)) for row in rows]
         check_unique([(example.id, row.where) for example, row in zip(examples, rows, strict=True)])
         limit = self._config.max_train_examples if split == "train" else self._config.max_eval_examples
         return sampled(examples, [example.id for example in examples], limit, self._config.seed)
@@ -54,13 +56,12 @@ class Custom:
     def negative_demonstration(self, example: Example, request: NegativeRequest, generated: str) -> str | None:
         return multiple_choice.negative_demonstration(request, generated)
 
-    def _example(self, row: RawRow) -> Example:
+    def _example(self, row: RawRow, identity: str) -> Example:
         messages = _messages(row)
         completion = _completion(row)
-        identity = str(row.values.get("id") or f"{stable_fraction(json.dumps(row.values, sort_keys=True), 0):.16f}"[2:])
         if self._grading == "multipleChoice":
             return self._choice_example(row, identity, messages, completion)
-        tests = tuple(row.field("tests", list)) if self._grading == "python" else ()
+        tests = _texts(row, "tests", least=1) if self._grading == "python" else ()
         return Example(
             id=identity,
             messages=messages,
@@ -68,25 +69,31 @@ class Custom:
             query=messages[-1]["content"],
             answer=self._gold(row, completion),
             tests=tests,
-            negative=row.values.get("negative"),
+            negative=_negative(row),
         )
 
     def _choice_example(self, row: RawRow, identity: str, messages: tuple[Message, ...], completion: str) -> Example:
-        choices = tuple(str(choice) for choice in row.field("choices", list))
+        choices = _texts(row, "choices", least=2)
+        if len(choices) > len(multiple_choice.LETTERS):
+            raise ValueError(
+                f"{row.where}: at most {len(multiple_choice.LETTERS)} choices have letters, got {len(choices)}"
+            )
         question = multiple_choice.Question(
             id=identity,
             text=messages[-1]["content"],
             choices=choices,
             correct=_correct(row, choices),
             explanation=completion,
-            negative=row.values.get("negative"),
+            negative=_negative(row),
         )
         example = multiple_choice.example_of(question, self._config.seed)
         return Example(**{**vars(example), "messages": (*messages[:-1], *example.messages)})
 
     def _gold(self, row: RawRow, completion: str) -> str | None:
-        if self._grading in ("none", "python"):
+        if self._grading == "none":
             return None
+        if self._grading == "python":
+            return code.extract(completion)
         if row.values.get("answer") is not None:
             return str(row.values["answer"]).strip()
         if self._grading == "exact":
@@ -134,6 +141,31 @@ def _compiled(pattern: str) -> re.Pattern[str]:
             f"spec.task.pattern: {pattern!r} has no group; put the answer in parentheses, e.g. '#### (.+)'"
         )
     return compiled
+
+
+def _identity(row: RawRow, seen: "Counter[str]") -> str:
+    """The row's id, or one made of its content; copies of a row without id are numbered."""
+    given = row.values.get("id")
+    if given is not None:
+        return str(given)
+    content = f"{stable_fraction(json.dumps(row.values, sort_keys=True), 0):.16f}"[2:]
+    seen[content] += 1
+    return content if seen[content] == 1 else f"{content}-{seen[content]}"
+
+
+def _texts(row: RawRow, name: str, least: int) -> tuple[str, ...]:
+    """A field that is a list of texts. Raises ValueError if it holds fewer than `least`, or anything else."""
+    values = row.field(name, list)
+    if len(values) < least or not all(isinstance(value, str) and value.strip() for value in values):
+        raise ValueError(f"{row.where}: field {name!r} should hold at least {least} texts, got {values!r}")
+    return tuple(values)
+
+
+def _negative(row: RawRow) -> str | None:
+    negative = row.values.get("negative")
+    if negative is not None and not (isinstance(negative, str) and negative.strip()):
+        raise ValueError(f"{row.where}: field 'negative' should be a wrong completion as text, got {negative!r}")
+    return negative
 
 
 def _messages(row: RawRow) -> tuple[Message, ...]:

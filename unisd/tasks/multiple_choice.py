@@ -3,8 +3,8 @@ of answers. Shared by every task of the kind; reads no files.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from unisd.tasks.rows import stable_fraction
 from unisd.tasks.types import Example, Grade, Message, NegativeRequest
@@ -32,6 +32,8 @@ class Question:
     """A passage that belongs to the question."""
     negative: str | None = None
     """A wrong demonstration that came with the row."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What the question is about, e.g. its subject."""
 
 
 def example_of(question: Question, seed: int) -> Example:
@@ -47,6 +49,7 @@ def example_of(question: Question, seed: int) -> Example:
         answer=letter,
         choices=choices,
         negative=question.negative,
+        groups=question.groups,
     )
 
 
@@ -125,10 +128,16 @@ def negative_request(example: Example, seed: int) -> NegativeRequest | None:
         messages=(*example.messages[:-1], Message(role="user", content=request)),
         prefix=f"The answer is {LETTERS[index]}) {example.choices[index]}, because",
         answer=LETTERS[index],
+        frame=demonstration("it is so", LETTERS[index]),
     )
 
 
-def negative_demonstration(request: NegativeRequest, generated: str) -> str | None:
+def negative_demonstrations(requests: Sequence[NegativeRequest], generated: Sequence[str]) -> list[str | None]:
+    """Wrong demonstrations in the template of right ones; None where a text will not do."""
+    return [_negative(*pair) for pair in zip(requests, generated, strict=True)]
+
+
+def _negative(request: NegativeRequest, generated: str) -> str | None:
     """The wrong demonstration in the template of right ones, or None if the text will not do."""
     lines = [line.strip() for line in generated.splitlines() if line.strip()]
     if not lines:

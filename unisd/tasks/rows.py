@@ -5,14 +5,16 @@ Called by every task. Errors name file, line and field. Splits and samples are p
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from unisd.config.task import Source
 from unisd.tasks.types import Split
 
+logger = logging.getLogger(__name__)
 Raw = dict[str, Any]
 T = TypeVar("T")
 _EVAL_FILES = ("test.jsonl", "validation.jsonl")
@@ -62,7 +64,8 @@ def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed:
     if source is not None and source.path is not None:
         return _local(Path(source.path), split, seed)
     if source is not None and source.hub is not None:
-        return _hub(HubDataset(source.hub, "test", revision=source.revision), split)
+        published = hub if hub is not None and hub.name == source.hub else HubDataset(source.hub, "test")
+        return _hub(replace(published, revision=source.revision or published.revision), split)
     if hub is None:
         raise ValueError("spec.task.source: this task has no dataset of its own; give a path or a hub id")
     return _hub(hub, split)
@@ -82,13 +85,13 @@ def _local(path: Path, split: Split, seed: int) -> list[RawRow]:
 
 def _read(path: Path) -> list[RawRow]:
     rows = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             where = f"{path}:{number}"
             try:
-                values = json.loads(line)
+                values = json.loads(line.decode("utf-8-sig"))
             except ValueError as error:
                 raise ValueError(f"{where}: is not JSON ({error}); rows are one JSON object a line") from None
             if not isinstance(values, dict):
@@ -118,14 +121,27 @@ def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        splits = load_dataset(hub.name, hub.config, revision=hub.revision)
+        revision = hub.revision or _newest_commit(hub.name)
+        splits = load_dataset(hub.name, hub.config, revision=revision)
     except (DatasetNotFoundError, OSError, ValueError) as error:
         raise ValueError(
             f"spec.task.source: {hub.name} cannot be loaded ({type(error).__name__}): check the network and HF_TOKEN, "
             "or give rows in the same schema as source.path"
         ) from None
-    wanted = "train" if split == "train" else next(name for name in (hub.eval_split, *_EVAL_SPLITS) if name in splits)
-    return [RawRow(f"{hub.name}/{wanted}:{number}", dict(row)) for number, row in enumerate(splits[wanted])]
+    names = ("train",) if split == "train" else tuple(dict.fromkeys((hub.eval_split, *_EVAL_SPLITS)))
+    wanted = next((name for name in names if name in splits), None)
+    if wanted is None:
+        raise ValueError(f"spec.task.source.hub: {hub.name} has no split {' or '.join(names)}; it has {list(splits)}")
+    return [RawRow(f"{hub.name}@{revision}/{wanted}:{number}", dict(row)) for number, row in enumerate(splits[wanted])]
+
+
+def _newest_commit(name: str) -> str:
+    """The commit that a dataset's main branch stands at, told so that it can be pinned."""
+    from huggingface_hub import HfApi
+
+    commit = str(HfApi().dataset_info(name).sha)
+    logger.warning("%s is taken at commit %s; set task.source.revision to it to have the same rows again", name, commit)
+    return commit
 
 
 def stable_fraction(text: str, seed: int) -> float:

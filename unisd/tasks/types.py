@@ -1,7 +1,7 @@
 """What a task deals in: messages, examples, grades, and the protocol that every task fulfils."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypedDict
 
 Split = Literal["train", "eval"]
@@ -36,6 +36,8 @@ class Example:
     """Code that runs before the tests."""
     negative: str | None = None
     """A wrong demonstration that came with the row."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What the row is about, e.g. its subject; scores are broken down by it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Grade:
     """Whether an answer could be extracted."""
     answer: str | None
     """The extracted answer, for reports."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Finer figures from 0 to 1, e.g. the share of right arguments; the same names for every row of a task."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class NegativeRequest:
     prefix: str
     """How the assistant's turn begins, written by us; generation continues it."""
     answer: str
-    """The wrong answer that was assigned."""
+    """The wrong answer that was assigned, or the kind of mistake that was asked for."""
+    frame: str
+    """The wrong demonstration around an empty generated text: with the cap of that text, its longest form."""
 
 
 class Task(Protocol):
@@ -83,6 +89,8 @@ class Task(Protocol):
         """How to have a wrong demonstration generated; None if the task has no such way."""
         ...
 
-    def negative_demonstration(self, example: Example, request: NegativeRequest, generated: str) -> str | None:
-        """The wrong demonstration in the template of right ones, or None if the text will not do."""
+    def negative_demonstrations(
+        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
+    ) -> list[str | None]:
+        """For each generated text the wrong demonstration in the template of right ones; None where it will not do."""
         ...
