@@ -24,6 +24,7 @@ WaitingReason = Literal[
     "VolumeNotReady",
     "Queued",
     "WaitingForPods",
+    "ResultsUnread",
 ]
 FailureReason = Literal[
     "ImagePullBackOff",
@@ -44,6 +45,7 @@ FailureReason = Literal[
     "NonFinite",
     "BadInput",
     "InvalidSpec",
+    "FailFast",
     "NonZeroExit",
 ]
 Line = Annotated[str, Field(max_length=1024)]
@@ -170,10 +172,14 @@ class Stage(Config):
     """Attempt under way, or the last one."""
     failed_attempts: int = 0
     """Attempts that count against backoffLimit."""
+    admission_attempts: int = 0
+    """Times that its pods were released because not all of them could be scheduled."""
     retry_time: datetime | None = None
     """When the next attempt may start."""
+    admitted_time: datetime | None = None
+    """When the attempt under way began to ask for pods."""
     start_time: datetime | None = None
-    """When its first pod was created."""
+    """When its pod first ran."""
     completion_time: datetime | None = None
     """When it ended, well or not."""
     image: Line | None = None
@@ -207,6 +213,8 @@ class Component(Config):
     """When the next attempt may start."""
     admitted_time: datetime | None = None
     """When the attempt under way got its slot: deadlines count from here."""
+    active_seconds: float = 0.0
+    """Time that earlier attempts held their slot, for activeDeadlineSeconds, seconds."""
     start_time: datetime | None = None
     """When its pods first all ran."""
     trained_time: datetime | None = None
@@ -231,6 +239,8 @@ class Component(Config):
     """Scores."""
     gpu_seconds: float = 0.0
     """GPU time of its pods so far, seconds."""
+    metered_time: datetime | None = None
+    """Until when `gpuSeconds` counts."""
     waiting: Waiting | None = None
     """Why it has not started."""
     failure: Failure | None = None
@@ -256,6 +266,8 @@ class Status(Config):
     """When the run was first planned."""
     completion_time: datetime | None = None
     """When it ended."""
+    children_expired: bool = False
+    """Whether ttlSecondsAfterFinished has passed: nothing of the run is kept save the claim, as its policy says."""
     claim: Line | None = None
     """Claim that holds its data."""
     conditions: Annotated[list[Condition], Field(max_length=16)] = []
