@@ -6,7 +6,7 @@ import pytest
 
 from unisd.config.task import Source, Task
 from unisd.tasks.catalog import task_for
-from unisd.tasks.rows import HubDataset, load_rows
+from unisd.tasks.rows import HubDataset, hub_dataset, load_rows
 
 GOOD = {
     "id": "1",
@@ -83,16 +83,22 @@ def test_a_hub_dataset_is_read_by_the_real_loader(tmp_path, monkeypatch):
     folder = tmp_path / "published"
     folder.mkdir()
     (folder / "train.jsonl").write_text(lines(GOOD, {**GOOD, "id": "2"}), encoding="utf-8")
-    source = Source(hub=str(folder), revision="0" * 40)
-    found = load_rows(source, None, "train", 0)
+    hub = HubDataset(str(folder), "validation", revision="0" * 40)
+    found = load_rows(None, hub, "train", 0)
     assert [row.values["id"] for row in found] == ["1", "2"]
     assert found[0].where == f"{folder}@{'0' * 40}/train:0"
-    with pytest.raises(ValueError, match=r"has no split test or validation; it has \['train'\]"):
-        load_rows(source, None, "eval", 0)
+    with pytest.raises(ValueError, match=r"has no split validation or test; it has \['train'\]"):
+        load_rows(None, hub, "eval", 0)
     (folder / "validation.jsonl").write_text(lines({**GOOD, "id": "3"}), encoding="utf-8")
-    published = HubDataset(str(folder), "validation", revision="1" * 40)
-    (row,) = load_rows(Source(hub=str(folder)), published, "eval", 0)
-    assert (row.values["id"], row.where) == ("3", f"{folder}@{'1' * 40}/validation:0")
+    (row,) = load_rows(None, hub, "eval", 0)
+    assert (row.values["id"], row.where) == ("3", f"{folder}@{'0' * 40}/validation:0")
+
+
+def test_a_tasks_own_dataset_keeps_its_configuration_under_another_commit():
+    own = HubDataset("a/b", "validation", revision="old", config="v1")
+    assert hub_dataset("a/b", "new", own) == HubDataset("a/b", "validation", revision="new", config="v1")
+    assert hub_dataset("a/b", None, own) == own
+    assert hub_dataset("c/d", None, own) == HubDataset("c/d", "test")
 
 
 def test_bytes_that_are_no_text(tmp_path):

@@ -64,11 +64,16 @@ def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed:
     if source is not None and source.path is not None:
         return _local(Path(source.path), split, seed)
     if source is not None and source.hub is not None:
-        published = hub if hub is not None and hub.name == source.hub else HubDataset(source.hub, "test")
-        return _hub(replace(published, revision=source.revision or published.revision), split)
+        return _hub(hub_dataset(source.hub, source.revision, hub), split)
     if hub is None:
         raise ValueError("spec.task.source: this task has no dataset of its own; give a path or a hub id")
     return _hub(hub, split)
+
+
+def hub_dataset(name: str, revision: str | None, own: HubDataset | None) -> HubDataset:
+    """What a manifest's hub id means; the task's own dataset keeps its configuration and, unless given, its commit."""
+    published = own if own is not None and own.name == name else HubDataset(name, "test")
+    return replace(published, revision=revision or published.revision)
 
 
 def _local(path: Path, split: Split, seed: int) -> list[RawRow]:
