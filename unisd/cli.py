@@ -47,6 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="show what a preset sets, with units and reasons")
     explain.add_argument("preset", help="name of the preset, or `list`")
     explain.set_defaults(command=_explain)
+    status = _remote_parser(commands, "status", "show a run on a cluster as a table")
+    status.add_argument("-w", "--watch", action="store_true", help="go on until the run has ended")
+    status.set_defaults(command=_status)
+    logs = _remote_parser(commands, "logs", "show the log of a component or shared stage on a cluster")
+    logs.add_argument("component", help="component with its seed, e.g. star-1, or prepare, contexts, report")
+    logs.add_argument("--role", choices=("train", "rollout", "evaluate"), default="train", help="default train")
+    logs.add_argument("--follow", action="store_true", help="go on as lines come")
+    logs.add_argument("--tail", type=int, help="lines from the end; default all")
+    logs.set_defaults(command=_logs)
     for kind in _STAGES:
         stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
         stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
@@ -54,6 +63,16 @@ def _parser() -> argparse.ArgumentParser:
         if kind in ("train", "evaluate"):
             stage.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
         stage.set_defaults(command=_stage, kind=kind)
+    return parser
+
+
+def _remote_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text)
+    parser.add_argument("run", help="name of the run")
+    parser.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
+    parser.add_argument("--context", help="context of the kubeconfig; default: the current one")
     return parser
 
 
@@ -217,4 +236,37 @@ def _stage(options: argparse.Namespace) -> int:
     except StageError as error:
         _complain(f"{error.reason}: {error}")
         return error.exit_code
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from unisd.remote.cluster import Cluster, ClusterError
+    from unisd.remote.show import show_status
+
+    try:
+        return show_status(Cluster(options.namespace, options.context), options.run, Console(), watch=options.watch)
+    except ClusterError as error:
+        _complain(str(error))
+        return 1
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from unisd.remote.cluster import Cluster, ClusterError
+    from unisd.remote.show import log_lines
+
+    try:
+        for line in log_lines(
+            Cluster(options.namespace, options.context),
+            options.run,
+            options.component,
+            options.role,
+            follow=options.follow,
+            tail=options.tail,
+        ):
+            _say(line)
+    except ClusterError as error:
+        _complain(str(error))
+        return 1
     return 0

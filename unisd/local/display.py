@@ -1,7 +1,11 @@
-"""What a local run shows: a live table on a terminal, plain lines elsewhere. Prints nothing but through rich."""
+"""What a run shows: a live table on a terminal, plain lines elsewhere. Prints nothing but through rich.
+
+Rows come from the local runner's states, or from a cluster's status (`unisd.remote`): both look alike.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unisd.local.state import Phase, StageState
+from unisd.rundir import Json
 
 _LOOKS: dict[Phase, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -23,6 +28,23 @@ _LOOKS: dict[Phase, tuple[str, str]] = {
 _SHOWN = ("loss", "divergence", "truncated_share")
 
 
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: one stage or component."""
+
+    name: str
+    phase: Phase
+    seconds: float = 0.0
+    progress: Json = field(default_factory=dict)
+    failure: Json | None = None
+    note: str = ""
+    """What it waits for, its scores, or whatever else is worth a word."""
+
+
+def _row(state: StageState) -> Row:
+    return Row(state.stage.name, state.phase, state.seconds, state.progress, state.failure)
+
+
 @contextmanager
 def display(console: Console) -> Iterator[Callable[[Sequence[StageState]], None]]:
     """A function to call with the stages' states, as often as one likes."""
@@ -30,7 +52,7 @@ def display(console: Console) -> Iterator[Callable[[Sequence[StageState]], None]
         yield _Lines(console)
         return
     with Live(console=console, refresh_per_second=4) as live:
-        yield lambda states: live.update(_table(states))
+        yield lambda states: live.update(table([_row(state) for state in states]))
 
 
 class _Lines:
@@ -41,57 +63,60 @@ class _Lines:
         self._seen: dict[str, tuple[Phase, int]] = {}
 
     def __call__(self, states: Sequence[StageState]) -> None:
-        for state in states:
-            percentage = int(state.progress.get("progressPercentage", 0)) // 25 * 25
-            mark = (state.phase, percentage if state.phase == "running" else 0)
-            if state.phase == "waiting" or self._seen.get(state.stage.name) == mark:
+        for row in map(_row, states):
+            percentage = int(row.progress.get("progressPercentage", 0)) // 25 * 25
+            mark = (row.phase, percentage if row.phase == "running" else 0)
+            if row.phase == "waiting" or self._seen.get(row.name) == mark:
                 continue
-            self._seen[state.stage.name] = mark
-            self._console.print(_line(state), highlight=False, markup=False, soft_wrap=True)
+            self._seen[row.name] = mark
+            self._console.print(_line(row), highlight=False, markup=False, soft_wrap=True)
 
 
-def _line(state: StageState) -> str:
-    words = [f"{state.phase:9}{state.stage.name}"]
-    if state.phase == "running" and state.progress:
-        words.append(f"{state.progress['progressPercentage']}%{_figures(state)}{_remaining(state)}")
-    if state.phase in ("finished", "failed"):
-        words.append(f"after {_duration(state.seconds)}")
-    if state.phase == "skipped":
+def _line(row: Row) -> str:
+    words = [f"{row.phase:9}{row.name}"]
+    if row.phase == "running" and row.progress:
+        words.append(f"{row.progress['progressPercentage']}%{_figures(row)}{_remaining(row)}")
+    if row.phase in ("finished", "failed"):
+        words.append(f"after {_duration(row.seconds)}")
+    if row.phase == "skipped":
         words.append("(finished before)")
-    if state.failure:
-        words.append(f"{state.failure['reason']}: {state.failure['message']}")
+    if row.note:
+        words.append(row.note)
+    if row.failure:
+        words.append(f"{row.failure['reason']}: {row.failure['message']}")
     return "  ".join(words)
 
 
-def _table(states: Sequence[StageState]) -> RenderableType:
-    table = Table(box=None, pad_edge=False)
+def table(rows: Sequence[Row]) -> RenderableType:
+    """The rows as a table, failures below it."""
+    shown = Table(box=None, pad_edge=False)
     for heading in ("", "stage", "progress", "time", "left", ""):
-        table.add_column(heading, header_style="dim")
+        shown.add_column(heading, header_style="dim")
     failures: list[RenderableType] = []
-    for state in states:
-        symbol, style = _LOOKS[state.phase]
-        percentage = 100.0 if state.phase in ("finished", "skipped") else state.progress.get("progressPercentage", 0)
+    for row in rows:
+        symbol, style = _LOOKS[row.phase]
+        percentage = 100.0 if row.phase in ("finished", "skipped") else row.progress.get("progressPercentage", 0)
         bar = ProgressBar(total=100, completed=percentage, width=24)
-        table.add_row(
+        shown.add_row(
             Text(symbol, style),
-            Text(state.stage.name, style),
+            Text(row.name, style),
             bar,
-            _duration(state.seconds) if state.seconds else "",
-            _remaining(state).removeprefix(", ").removesuffix(" left") if state.phase == "running" else "",
-            Text(_figures(state).removeprefix(", "), "dim"),
+            _duration(row.seconds) if row.seconds else "",
+            _remaining(row).removeprefix(", ").removesuffix(" left") if row.phase == "running" else "",
+            Text(row.note or _figures(row).removeprefix(", "), "dim"),
         )
-        if state.failure:
-            failures.append(Text(f"✗ {state.stage.name}: {state.failure['reason']}: {state.failure['message']}", "red"))
-    return Group(table, *failures)
+        if row.failure:
+            failures.append(Text(f"✗ {row.name}: {row.failure['reason']}: {row.failure['message']}", "red"))
+    return Group(shown, *failures)
 
 
-def _figures(state: StageState) -> str:
-    metrics = state.progress.get("metrics") or {}
+def _figures(row: Row) -> str:
+    metrics = row.progress.get("metrics") or {}
     return "".join(f", {name.replace('_', ' ')} {metrics[name]:.3g}" for name in _SHOWN if name in metrics)
 
 
-def _remaining(state: StageState) -> str:
-    seconds = state.progress.get("estimatedRemainingSeconds")
+def _remaining(row: Row) -> str:
+    seconds = row.progress.get("estimatedRemainingSeconds")
     return "" if seconds is None else f", {_duration(seconds)} left"
 
 
