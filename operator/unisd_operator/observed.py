@@ -25,7 +25,8 @@ class ChildState:
     created: datetime
     deleting: bool = False
     spec: Mapping[str, Any] | None = None
-    """Kept for what is mutable alone (Service, NetworkPolicy, PodDisruptionBudget): to see drift."""
+    """Kept for what is mutable alone (Service, NetworkPolicy, PodDisruptionBudget), to see drift, and for a claim, whose
+    size and class stay as they were made."""
     replicas: int = 0
     """Deployment: wanted replicas."""
     ready: int = 0
@@ -109,6 +110,8 @@ class Answer:
 class Observed:
     """Everything seen of one run's children at one moment."""
 
+    time: datetime | None = None
+    """When it was seen: tells whether a Terminating pod outlives its grace."""
     children: tuple[ChildState, ...] = ()
     pods: tuple[PodState, ...] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)

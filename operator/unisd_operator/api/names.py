@@ -19,8 +19,22 @@ ARM = f"{GROUP}/arm"
 ROLE = f"{GROUP}/role"
 ATTEMPT = f"{GROUP}/attempt"
 OPERATOR_VERSION = f"{GROUP}/operator-version"
+CLAIM = f"{GROUP}/claim"
+"""Label of pods that mount a ReadWriteOnce claim: its name. They run on one node."""
 HASH = f"{GROUP}/hash"
 """Annotation: hash of the object as it was planned; an apply is sent only when it differs."""
 
-Role = Literal["prepare", "contexts", "rollout", "train", "evaluate", "report", "grader", "storage", "results"]
+Role = Literal[
+    "prepare",
+    "contexts",
+    "rollout",
+    "train",
+    "evaluate",
+    "report",
+    "grader",
+    "storage",
+    "results",
+    "config",
+    "queue",
+]
 """What a child is for; pods and the objects around them carry it as the label ROLE."""

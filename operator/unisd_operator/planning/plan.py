@@ -3,15 +3,12 @@
 The status says how far the run is (`unisd_operator.status` decides that); this module only turns phases into objects.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from unisd_operator.api.resource import RunResource
 from unisd_operator.observed import ChildState, Observed, PodState
+from unisd_operator.planning.metadata import Object
 from unisd_operator.settings import Settings
-
-Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -21,11 +18,18 @@ class Plan:
     apply: tuple[Object, ...] = ()
     """Objects to apply: missing ones, and mutable ones that differ."""
     delete: tuple[ChildState, ...] = ()
-    """Children that are not wanted any more."""
+    """Children that are not wanted any more, in order. Secrets among them are not seen but known of: one without uid may
+    be gone already."""
     force_delete: tuple[PodState, ...] = ()
     """Pods of lost nodes to delete with grace 0."""
+    secrets: tuple[Object, ...] = ()
+    """Secrets of attempts under way. They are never read, so they are applied again at each resync, not each turn."""
     release: tuple[ChildState, ...] = ()
-    """Workloads whose quota is to be released: their pods have stopped."""
+    """Evicted Workloads whose quota is to be released: their pods have stopped."""
+    pods_ready: tuple[ChildState, ...] = ()
+    """Workloads to be told that all their pods run (condition PodsReady)."""
+    finish: tuple[ChildState, ...] = ()
+    """Workloads to be told that their component has ended (condition Finished)."""
 
 
 def plan(run: RunResource, observed: Observed, settings: Settings, secret: bytes) -> Plan:
