@@ -11,7 +11,7 @@ from typing import Any
 from unisd_operator.api.names import Role
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ChildState:
     """A child other than a pod."""
 
@@ -47,7 +47,7 @@ class ChildState:
     """Job: the newest FailedCreate Event of its controller; Deployment: the message of ReplicaFailure."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ContainerState:
     """One container of a pod, init containers included."""
 
@@ -66,7 +66,7 @@ class ContainerState:
     ended: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PodState:
     """One pod."""
 
@@ -92,11 +92,13 @@ class PodState:
     """Reason of the condition DisruptionTarget, e.g. PreemptionByScheduler, DeletionByTaintManager."""
     disruption_message: str = ""
     gpus: int = 0
+    index: int = 0
+    """Completion index of an Indexed Job's pod: 0 is the pod of rank 0."""
     containers: tuple[ContainerState, ...] = ()
     started: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The newest answer of a trainer's or stage's `/progress`, or why there is none."""
 
@@ -106,7 +108,7 @@ class Answer:
     error: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything seen of one run's children at one moment."""
 
