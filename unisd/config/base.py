@@ -10,10 +10,20 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+MAX_INT = 2**31 - 1
+"""Every integer fits 32 bits: what reads it may be NumPy's seed or Kubernetes' int32."""
+PositiveInt = Annotated[int, Field(ge=1, le=MAX_INT)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_INT)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(max_length=4096)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
+# A repository, with its owner before it on most hubs. What starts like a path is one, and belongs into another field.
+HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$", max_length=253)]
+# A name of Kubernetes' own: a DNS subdomain.
+ObjectName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
+]
+DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

@@ -1,51 +1,122 @@
 """What the blocks of a run say to a cluster: images, resources, pods, storage. One machine ignores them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from unisd.config.base import Config, Name, PositiveInt, Text
+from unisd.config.base import Config, DataKey, FilePath, HubId, Name, NonNegativeInt, ObjectName, Text
+
+RESERVED_LABELS = ("unisd.dev/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by")
+"""Beginnings of labels that the operator sets itself; on a pod of the user's they would mislead it, or Kueue."""
+_QUANTITY = r"^[0-9]+([.][0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+_LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+
+
+def _named(value: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(value.get("name"), str) or not value["name"]:
+        raise ValueError("needs a name")
+    return value
+
+
+def _not_reserved(labels: Mapping[str, str]) -> Mapping[str, str]:
+    found = next((label for label in labels if label.startswith(RESERVED_LABELS)), None)
+    if found is not None:
+        raise ValueError(f"label {found} is the operator's own: choose another (for Kueue, spec.queueName)")
+    return labels
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
 
 # Kubernetes' own types, checked by the API server, which knows them better than a copy of them here would.
 KubernetesObject = dict[str, Any]
 KubernetesList = Annotated[list[KubernetesObject], Field(max_length=64)]
+NamedObject = Annotated[
+    KubernetesObject,
+    AfterValidator(_named),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 253}},
+            "additionalProperties": True,
+        }
+    ),
+]
+NamedList = Annotated[list[NamedObject], Field(max_length=64)]
 StringMap = Annotated[dict[str, Text], Field(max_length=64)]
+LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE, max_length=63)]
+Labels = Annotated[dict[str, LabelValue], Field(max_length=64)]
+# As Kubernetes has them: `4`, `"500m"`, `80Gi`.
+Quantity = Annotated[
+    str,
+    Field(pattern=_QUANTITY, max_length=32),
+    BeforeValidator(_as_text),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": _QUANTITY,
+            "maxLength": 32,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
+Image = Annotated[str, Field(pattern=r"^[^\s]+$", max_length=1024)]
 
 
 class Resources(Config):
     """Requests and limits, as a container takes them."""
 
-    requests: StringMap | None = None
-    """What the scheduler reserves, e.g. `cpu: "4"`."""
-    limits: StringMap | None = None
-    """What the container may use at most, e.g. `nvidia.com/gpu: "1"`."""
+    requests: Quantities | None = None
+    """What the scheduler reserves, e.g. `cpu: 4, memory: 80Gi`. Default: the limits."""
+    limits: Quantities | None = None
+    """What the container may use at most, e.g. `nvidia.com/gpu: 1`. Default: by model size (docs)."""
 
 
 class Pod(Config):
     """Additions to the pods of a block, with Kubernetes' own names and meanings."""
 
-    node_selector: StringMap | None = None
+    node_selector: Labels | None = None
+    """Labels that a node must have, e.g. `nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3`. Default: none."""
     tolerations: KubernetesList | None = None
+    """Taints of nodes that the pods bear. Default: the installation's."""
     affinity: KubernetesObject | None = None
+    """Node and pod affinity. Default: none; with ReadWriteOnce storage, the node of the claim."""
     topology_spread_constraints: KubernetesList | None = None
-    env: KubernetesList | None = None
+    """How the pods spread over zones and nodes. Default: none."""
+    env: NamedList | None = None
+    """Environment variables of the main container, beside the operator's own. Default: none."""
     env_from: KubernetesList | None = None
-    volumes: KubernetesList | None = None
-    volume_mounts: KubernetesList | None = None
-    labels: StringMap | None = None
+    """Secrets and ConfigMaps whose keys become environment variables, e.g. one with HF_TOKEN. Default: none."""
+    volumes: NamedList | None = None
+    """Further volumes. Default: none."""
+    volume_mounts: NamedList | None = None
+    """Where the main container mounts them. Default: nowhere."""
+    labels: Annotated[Labels, AfterValidator(_not_reserved)] | None = None
+    """Labels of the pods. Default: the operator's own alone."""
     annotations: StringMap | None = None
-    image_pull_secrets: KubernetesList | None = None
-    service_account_name: Name | None = None
-    priority_class_name: Name | None = None
-    runtime_class_name: Name | None = None
-    scheduler_name: Name | None = None
-    termination_grace_period_seconds: PositiveInt | None = None
+    """Annotations of the pods. Default: none."""
+    image_pull_secrets: NamedList | None = None
+    """Secrets to pull images with. Default: the installation's."""
+    service_account_name: ObjectName | None = None
+    """ServiceAccount of the pods; its token is not mounted. Default `default`."""
+    priority_class_name: ObjectName | None = None
+    """PriorityClass of the pods. Default: the cluster's."""
+    runtime_class_name: ObjectName | None = None
+    """RuntimeClass of the pods, e.g. `nvidia`. Default: the cluster's."""
+    scheduler_name: ObjectName | None = None
+    """Scheduler of the pods. Default: the cluster's."""
+    termination_grace_period_seconds: NonNegativeInt | None = None
+    """Time to write a checkpoint after SIGTERM, seconds. Default: by kind of pod (docs)."""
 
 
 class Container(Config):
     """A block whose work runs in pods of its own."""
 
-    image: Text | None = None
+    image: Image | None = None
     """Container image. Default: the operator's setting."""
     resources: Resources | None = None
     """Requests and limits. Default: by model size (docs)."""
@@ -80,7 +151,7 @@ class DeepSpeed(Config):
 class Trainer(Config):
     """The training job of a component."""
 
-    image: Text | None = None
+    image: Image | None = None
     """Container image. Default: the operator's setting."""
     num_nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """Pods. Default 1."""
@@ -97,26 +168,26 @@ class Trainer(Config):
 class Storage(Config):
     """The claim that holds models, data, checkpoints and reports."""
 
-    size: Name | None = None
+    size: Quantity | None = None
     """Size of a claim that the run makes, e.g. `200Gi`. Default: by model size (docs)."""
-    storage_class_name: Name | None = None
+    storage_class_name: ObjectName | None = None
     """Storage class of that claim. Default: the cluster's."""
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] | None = None
     """Access mode of that claim; ReadWriteOnce needs `trainer.numNodes: 1`. Default ReadWriteMany."""
     policy: Literal["Retain", "Delete", "RetainOnFailure"] | None = None
     """What becomes of that claim with the run. Default `Retain`."""
-    existing_claim: Name | None = None
-    """A claim that exists; excludes the fields above."""
-    sub_path: Text | None = None
-    """Folder inside the existing claim."""
+    existing_claim: ObjectName | None = None
+    """A claim that exists and is kept; excludes the fields above. Default: the run makes one."""
+    sub_path: FilePath | None = None
+    """Folder inside the existing claim. Default: its root."""
 
 
 class SecretKey(Config):
     """One key of a Secret in the run's namespace."""
 
-    name: Name
+    name: ObjectName
     """Name of the Secret."""
-    key: Name
+    key: DataKey
     """Key whose value is the token."""
 
 
@@ -130,12 +201,12 @@ class Token(Config):
 class HubOutput(Config):
     """A hub repository that each trained adapter is pushed to."""
 
-    repository: Name
+    repository: HubId
     """Repository id; the component's name is appended."""
     private: bool = True
     """Make the repository private. Default true."""
     token: Token | None = None
-    """Token with write access."""
+    """Token with write access. Default: the environment's."""
 
 
 class Outputs(Config):

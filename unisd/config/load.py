@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from unisd.config.base import ConfigError, Problem
 from unisd.config.planned import ON_ONE_MACHINE, PLANNED
-from unisd.config.resolve import problems
+from unisd.config.resolve import cluster_problems, problems
 from unisd.config.run import SelfDistillRun
 
 
@@ -32,7 +32,11 @@ def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
 
 def parse_cluster_run(data: object, source: str = "manifest") -> SelfDistillRun:
     """The run that plain data describes, to be run on a cluster. Raises ConfigError with every problem."""
-    return _parse(data, source, PLANNED)
+    run = _parse(data, source, PLANNED)
+    found = cluster_problems(run.spec)
+    if found:
+        raise ConfigError(found, source)
+    return run
 
 
 def _parse(data: object, source: str, planned: Mapping[str, str]) -> SelfDistillRun:

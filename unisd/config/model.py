@@ -4,16 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from unisd.config.base import Config, Name, PositiveInt, Text
+from unisd.config.base import Config, FilePath, HubId, Name, ObjectName, PositiveInt
 
 
 class ClaimPath(Config):
     """A directory or file inside a read-only claim that runs share."""
 
-    name: Name
+    name: ObjectName
     """Name of the PersistentVolumeClaim."""
-    path: Text
-    """Path of the model inside the claim."""
+    path: FilePath
+    """Path of the model inside the claim, e.g. `Qwen2.5-7B-Instruct`."""
 
 
 class Lora(Config):
@@ -28,11 +28,11 @@ class Lora(Config):
 class Model(Config):
     """The base model: a hub id, a local path, or a path in a shared claim; exactly one."""
 
-    name: Name | None = None
+    name: HubId | None = None
     """Hub id, e.g. `Qwen/Qwen2.5-7B-Instruct`."""
     revision: Name | None = None
     """Commit, tag or branch of the hub id; what it resolves to is recorded. Default: the main branch."""
-    path: Text | None = None
+    path: FilePath | None = None
     """A model directory or a `.gguf` file; on one machine relative to the manifest, on a cluster in the claim."""
     claim: ClaimPath | None = None
     """A read-only claim that runs share (clusters only)."""

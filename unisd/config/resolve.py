@@ -81,6 +81,21 @@ def problems(spec: RunSpec, planned: Mapping[str, str]) -> list[Problem]:
     return [*_run_problems(spec), *_component_problems(spec), *_planned_problems(spec, planned)]
 
 
+def cluster_problems(spec: RunSpec) -> list[Problem]:
+    """What is wrong with a spec on a cluster alone: paths there lie in a claim, below its root."""
+    paths = {
+        "spec.model.path": spec.model.path,
+        "spec.model.claim.path": spec.model.claim and spec.model.claim.path,
+        "spec.task.source.path": spec.task.source and spec.task.source.path,
+        "spec.storage.subPath": spec.storage and spec.storage.sub_path,
+    }
+    return [
+        Problem(field, "must be a path in the claim, relative to its root and without ..", path)
+        for field, path in paths.items()
+        if path is not None and (path.startswith("/") or ".." in path.split("/"))
+    ]
+
+
 def _given(block: Config | None) -> dict[str, Any]:
     return {} if block is None else block.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
 
@@ -125,7 +140,8 @@ def _run_problems(spec: RunSpec) -> Iterator[Problem]:
     arms = len(spec.components) * len(spec.seeds)
     if arms > MAX_ARMS:
         yield Problem("spec.components", f"components times seeds must be at most {MAX_ARMS}", arms)
-    if spec.training.fine_tuning == "full" and spec.rollout.engine == "vllm":
+    samples = any(method_of(component.preset) not in ("raw", "sft") for component in spec.components)
+    if samples and spec.training.fine_tuning == "full" and spec.rollout.engine == "vllm":
         yield Problem(
             "spec.rollout.engine", "full fine-tuning samples inside the trainer: set it to transformers", "vllm"
         )
@@ -133,11 +149,30 @@ def _run_problems(spec: RunSpec) -> Iterator[Problem]:
         yield Problem(
             "spec.evaluation.checkpoint", "the best checkpoint is found by probes: set evaluation.everySteps", "best"
         )
-    if (spec.success_policy.type == "AtLeast") != (spec.success_policy.count is not None):
+    needed = spec.success_policy.count
+    if (spec.success_policy.type == "AtLeast") != (needed is not None):
         yield Problem("spec.successPolicy.count", "belongs to type AtLeast, and AtLeast needs it")
+    elif needed is not None and needed > arms:
+        yield Problem("spec.successPolicy.count", f"the run has only {arms} components, counted once a seed", needed)
+    yield from _storage_problems(spec)
+
+
+def _storage_problems(spec: RunSpec) -> Iterator[Problem]:
     storage = spec.storage
-    if storage and storage.existing_claim and (storage.size or storage.storage_class_name or storage.policy):
-        yield Problem("spec.storage.existingClaim", "excludes size, storageClassName and policy")
+    if storage is None:
+        return
+    of_new_claims = ("size", "storageClassName", "accessMode", "policy")
+    excluded = [field for field in of_new_claims if field in _given(storage)]
+    if storage.existing_claim is not None and excluded:
+        yield Problem("spec.storage.existingClaim", f"excludes {', '.join(of_new_claims)}: remove {excluded[0]}")
+    if storage.sub_path is not None and storage.existing_claim is None:
+        yield Problem("spec.storage.subPath", "belongs to existingClaim", storage.sub_path)
+    if storage.access_mode == "ReadWriteOnce" and spec.trainer.num_nodes > 1:
+        yield Problem(
+            "spec.storage.accessMode",
+            "ReadWriteOnce is mounted by one node: set trainer.numNodes to 1, or use ReadWriteMany",
+            "ReadWriteOnce",
+        )
 
 
 def _task_problems(spec: RunSpec) -> Iterator[Problem]:
@@ -157,6 +192,13 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
         origins = [task.source.hub, task.source.path, task.source.config_map]
         if sum(origin is not None for origin in origins) != 1:
             yield Problem("spec.task.source", "give exactly one of hub, path and configMap")
+        if task.source.revision is not None and task.source.hub is None:
+            yield Problem("spec.task.source.revision", "belongs to a hub dataset: set hub, or remove it")
+    tasks = spec.evaluation.tasks or []
+    if len(set(tasks)) != len(tasks):
+        yield Problem("spec.evaluation.tasks", "tasks must differ from each other", tasks)
+    if "custom" in tasks and task.name != "custom":
+        yield Problem("spec.evaluation.tasks", "custom is the task of runs on rows of their own: remove it", "custom")
 
 
 def _component_problems(spec: RunSpec) -> Iterator[Problem]:
@@ -174,7 +216,7 @@ def _mechanism_problems(spec: RunSpec, component: Component, path: str) -> Itera
     method = method_of(component.preset)
     blocks = ("divergence", "agreement", "ema", "contrastive", "features", "clip", "contexts")
     if method in ("raw", "sft"):
-        for field in blocks:
+        for field in (*blocks, "training") if method == "raw" else blocks:
             if getattr(component, field) is not None:
                 yield Problem(f"{path}.{field}", f"has no effect on the baseline {method}: remove it")
         return

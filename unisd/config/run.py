@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unisd.config.base import Config, Name, NonNegativeInt, PositiveInt
+from unisd.config.base import Config, Name, NonNegativeInt, ObjectName, PositiveInt
 from unisd.config.cluster import Outputs, Preparation, Rollout, Storage, StringMap, Tracking, Trainer
 from unisd.config.evaluation import Evaluation
 from unisd.config.model import Model
@@ -63,7 +63,7 @@ class SuccessPolicy(Config):
     type: Literal["All", "Any", "AtLeast"] = "All"
     """All components, any, or at least `count`. Default All."""
     count: PositiveInt | None = None
-    """How many components must succeed (`AtLeast` only)."""
+    """How many components, each counted once a seed, must succeed (`AtLeast` only)."""
 
 
 class RunSpec(Config):
@@ -101,20 +101,21 @@ class RunSpec(Config):
     """Whether other components go on after one failed. Default Continue."""
     success_policy: SuccessPolicy = SuccessPolicy()
     """When the run counts as succeeded."""
-    queue_name: Name | None = None
-    """Kueue LocalQueue (clusters)."""
+    queue_name: ObjectName | None = None
+    """Kueue LocalQueue that every component is admitted by (clusters). Default: none."""
     suspend: bool = False
     """Holds the run: no pod is kept (clusters). Default false."""
     backoff_limit: NonNegativeInt = 3
     """Failed attempts of a component before it counts as failed (clusters). Default 3."""
     active_deadline_seconds: PositiveInt | None = None
-    """Longest time a component may take. Default: none."""
+    """Longest time that an attempt of a component may take, seconds. Default: no limit."""
     pre_running_deadline_seconds: PositiveInt = 1800
-    """Longest time until a component's pods all run (clusters). Default 1800."""
+    """Longest time until a component's pods all run, seconds; then they are released and it queues again (clusters).
+    Default 1800."""
     progress_deadline_seconds: PositiveInt = 3600
-    """Longest time without a finished optimiser step (clusters). Default 3600."""
+    """Longest time without a finished optimiser step, seconds (clusters). Default 3600."""
     ttl_seconds_after_finished: NonNegativeInt | None = None
-    """Children of a finished run are deleted after this time (clusters). Default: kept."""
+    """Children of a finished run, never the run, are deleted after this time, seconds (clusters). Default: kept."""
 
 
 class Metadata(Config):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unisd.config.base import Config, Name, NonNegativeInt, PositiveInt, Text
+from unisd.config.base import Config, DataKey, FilePath, HubId, Name, NonNegativeInt, ObjectName, PositiveInt, Text
 
 TaskName = Literal["scienceqa", "mbpp", "cos_e", "toolalpaca", "medmcqa", "gsm8k", "gpqa", "humaneval", "custom"]
 Grading = Literal["none", "exact", "regex", "multipleChoice", "python"]
@@ -13,20 +13,20 @@ Grading = Literal["none", "exact", "regex", "multipleChoice", "python"]
 class ConfigMapKey(Config):
     """One key of a ConfigMap in the run's namespace."""
 
-    name: Name
+    name: ObjectName
     """Name of the ConfigMap."""
-    key: Name
+    key: DataKey
     """Key whose value is the JSON Lines text."""
 
 
 class Source(Config):
     """Where rows come from; exactly one of hub, path and configMap. Default: the task's own hub dataset."""
 
-    hub: Name | None = None
+    hub: HubId | None = None
     """Hub dataset id with rows in the task's published schema."""
     revision: Name | None = None
     """Commit of the hub dataset. Default: the one this release was tested with."""
-    path: Text | None = None
+    path: FilePath | None = None
     """A JSON Lines file, or a folder with `train.jsonl` and `test.jsonl` (or `validation.jsonl`)."""
     config_map: ConfigMapKey | None = None
     """Rows in a ConfigMap (clusters only)."""
