@@ -1,0 +1,92 @@
+"""One turn's facts, as every part of the derivation reads them; and the change of a frozen value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from unisd.config.run import RunSpec
+from unisd_operator.api.names import Role
+from unisd_operator.api.resource import RunResource
+from unisd_operator.api.status import Component, Stage, Status
+from unisd_operator.observed import ChildState, Observed, PodState
+from unisd_operator.settings import Settings
+
+Work = TypeVar("Work", Stage, Component)
+"""What has attempts: a shared stage or a component."""
+SERVERS: frozenset[Role] = frozenset({"rollout", "grader"})
+"""Roles whose pods are replaced by their Deployment when they end."""
+LOST_AFTER = timedelta(seconds=30)
+"""A pod that is there so long after its grace has passed is on a node that does not answer."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The run, what is seen of it, and when."""
+
+    run: RunResource
+    observed: Observed
+    settings: Settings
+    now: datetime
+
+    @property
+    def spec(self) -> RunSpec:
+        """The specification of a valid run."""
+        assert self.run.run is not None, "an invalid run is not derived further"
+        return self.run.run.spec
+
+    def job(self, work: Stage | Component, role: Role) -> ChildState | None:
+        """The Job of the attempt under way."""
+        return self._child("Job", work, role)
+
+    def deployment(self, work: Stage | Component) -> ChildState | None:
+        """The rollout Deployment of the attempt under way."""
+        return self._child("Deployment", work, "rollout")
+
+    def workload(self, arm: Component) -> ChildState | None:
+        """The Kueue Workload of the attempt under way."""
+        found = (c for c in self.observed.of(arm.name) if c.kind == "Workload" and c.attempt == arm.attempt)
+        return next((child for child in found if not child.deleting), None)
+
+    def pods(self, work: Stage | Component, *roles: Role) -> list[PodState]:
+        """Pods of the attempt under way, of these roles."""
+        return [p for p in self.observed.pods_of(_arm(work)) if p.role in roles and p.attempt == work.attempt]
+
+    def refusal(self, work: Stage | Component) -> str:
+        """What the API server said when it refused an object of this work; empty if it did not."""
+        return self.observed.refused.get(work.name, "")
+
+    def lost(self, pod: PodState) -> bool:
+        """Whether a deleted pod outlives its grace: its node does not answer."""
+        if pod.deleting_since is None:
+            return False
+        return self.now >= pod.deleting_since + timedelta(seconds=pod.grace_seconds) + LOST_AFTER
+
+    def _child(self, kind: str, work: Stage | Component, role: Role) -> ChildState | None:
+        found = (c for c in self.observed.of(_arm(work), role) if c.kind == kind and c.attempt == work.attempt)
+        return next(found, None)
+
+
+def _arm(work: Stage | Component) -> str | None:
+    return work.name if isinstance(work, Component) else None
+
+
+def works(status: Status) -> list[Stage | Component]:
+    """All that has attempts, stages first."""
+    return [*status.stages, *status.components]
+
+
+def but(value: Work, **changes: Any) -> Work:
+    """The value with some fields changed."""
+    return value.model_copy(update=changes)
+
+
+def cut(text: str, length: int) -> str:
+    """The text, at most `length` characters of it, as fields of status allow."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def leftovers(turn: Turn, arm: Component) -> Sequence[str]:
+    """Names of what is left of a component's earlier pods and their makers, of any attempt."""
+    makers = [c.name for c in turn.observed.of(arm.name) if c.kind in ("Job", "Deployment")]
+    return [pod.name for pod in turn.observed.pods_of(arm.name)] + makers
