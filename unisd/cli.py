@@ -178,7 +178,7 @@ def _summarise(console: "object", directory: Path) -> None:
         return
     assert isinstance(console, Console)
     console.print()
-    console.print(summary_table(read_json(report / "report.json")))
+    console.print(summary_table(read_json(report / "report.json"), console.width))
     console.print(f"\nreport: {report / 'report.html'}", highlight=False)
 
 

@@ -151,11 +151,21 @@ def test_nothing_trained_yet_still_makes_a_page(report):
 
 def test_the_terminal_table(report):
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(summary_table(report))
+    console.print(summary_table(report, console.width))
     told = console.export_text()
-    assert re.search(r"star\s+14.0 \[7.0, 21.0\]\s+72.0 \[66.0, 78.0\]\s+13.80", told)
+    assert re.search(r"star\s+14.0 \[7.0, 21.0\]\s+72.0 \[66.0, 78.0\]\s+13.8 \[11.8, 15.8\]\s+4.10", told)
+    assert "+10.0 * [+2.0, +20.0]" in told
     assert "failed: NonFinite" in told
     assert "too long and left out: 0 training and 7 evaluation rows" in told
+
+
+def test_the_terminal_table_fits_eighty_columns(report):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(summary_table(report, console.width))
+    lines = console.export_text().splitlines()
+    (star,) = [index for index, line in enumerate(lines) if line.startswith("star")]
+    assert lines[star].split() == ["star", "14.0", "72.0", "13.8", "4.10", "+10.0", "*", "2.7"]
+    assert "[7.0, 21.0] [66.0, 78.0] [11.8, 15.8] [3.60, 4.60]" in " ".join(lines[star + 1].split()).replace("  ", " ")
 
 
 @pytest.mark.browser

@@ -4,17 +4,26 @@ from rich.table import Table
 
 from unisd.rundir import Json
 
+_WIDE = 120
 
-def summary_table(report: Json) -> Table:
-    """One row per component and task: scores with 95 % intervals, perplexities, cost."""
+
+def summary_table(report: Json, width: int) -> Table:
+    """One row per component and task: scores with 95 % intervals, perplexities, cost.
+
+    On a screen of fewer than 120 columns, intervals stand below their figures.
+    """
+    narrow = width < _WIDE
     table = Table(
         box=None,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1 if narrow else 2, 0, 0),
+        pad_edge=False,
         title=f"{report['run']}: {report['model']['source'].rpartition('/')[2]}",
         title_justify="left",
+        caption_justify="left",
     )
     several = len(report["tasks"]) > 1
-    headings = ["component", "score", "answers found", "gold perplexity", "retention", "against first", "minutes"]
+    headings = ["component", "score", "answers found", "gold perplexity", "retention", "against first"]
+    headings.append("min" if narrow else "minutes")
     for heading in ["task", *headings] if several else headings:
         table.add_column(heading, justify="left" if heading in ("task", "component") else "right")
     for task, results in report["tasks"].items():
@@ -29,6 +38,8 @@ def summary_table(report: Json) -> Table:
                 _difference(compared.get(name)),
                 _minutes(report, name),
             ]
+            if narrow:
+                cells = [cell.replace(" [", "\n[") for cell in cells]
             table.add_row(*([task, *cells] if several else cells))
     for name, failure in report["failures"].items():
         table.add_row(name, f"failed: {failure['reason']}", style="red")
@@ -47,20 +58,22 @@ def _left_out(report: Json) -> str:
 def _share(estimate: Json | None) -> str:
     if estimate is None:
         return "–"
-    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    value, low, high = (f"{100 * estimate[key]:.1f}".replace("100.0", "100") for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _plain(estimate: Json | None) -> str:
-    return "–" if estimate is None else f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    if estimate is None:
+        return "–"
+    value, low, high = (f"{estimate[key]:.{1 if estimate['high'] >= 10 else 2}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _difference(row: Json | None) -> str:
     if row is None:
         return ""
-    return (
-        f"{100 * row['value']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]{' *' if row['differs'] else ''}"
-    )
+    value, low, high = (f"{100 * row[key]:+.1f}" for key in ("value", "low", "high"))
+    return f"{value}{' *' if row['differs'] else ''} [{low}, {high}]"
 
 
 def _minutes(report: Json, component: str) -> str:

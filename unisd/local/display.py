@@ -90,8 +90,9 @@ def _line(row: Row) -> str:
 def table(rows: Sequence[Row]) -> RenderableType:
     """The rows as a table, failures below it."""
     shown = Table(box=None, pad_edge=False)
-    for heading in ("", "stage", "progress", "time", "left", ""):
+    for heading in ("", "stage", "progress", "time", "left"):
         shown.add_column(heading, header_style="dim")
+    shown.add_column("", no_wrap=True, overflow="ellipsis")
     failures: list[RenderableType] = []
     for row in rows:
         symbol, style = _LOOKS[row.phase]
