@@ -83,11 +83,12 @@ def problems(spec: RunSpec, planned: Mapping[str, str]) -> list[Problem]:
 
 def cluster_problems(spec: RunSpec) -> list[Problem]:
     """What is wrong with a spec on a cluster alone: paths there lie in a claim, below its root."""
+    model, source, storage = spec.model, spec.task.source, spec.storage
     paths = {
-        "spec.model.path": spec.model.path,
-        "spec.model.claim.path": spec.model.claim and spec.model.claim.path,
-        "spec.task.source.path": spec.task.source and spec.task.source.path,
-        "spec.storage.subPath": spec.storage and spec.storage.sub_path,
+        "spec.model.path": model.path,
+        "spec.model.claim.path": model.claim.path if model.claim else None,
+        "spec.task.source.path": source.path if source else None,
+        "spec.storage.subPath": storage.sub_path if storage else None,
     }
     return [
         Problem(field, "must be a path in the claim, relative to its root and without ..", path)

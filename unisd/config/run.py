@@ -17,6 +17,7 @@ from unisd.config.task import Contexts, Task
 from unisd.config.training import Training, TrainingOverrides
 
 DnsLabel = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MAX_RUN_NAME = 40
 MAX_COMPONENTS = 32
 MAX_SEEDS = 16
 
@@ -121,7 +122,7 @@ class RunSpec(Config):
 class Metadata(Config):
     """Name of the run, and what Kubernetes keeps beside it."""
 
-    name: Annotated[str, Field(pattern=DnsLabel, max_length=40)]
+    name: Annotated[str, Field(pattern=DnsLabel, max_length=MAX_RUN_NAME)]
     """Name of the run, a DNS label of at most 40 characters."""
     namespace: Name | None = None
     """Namespace (clusters)."""

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
+
 from unisd.config.base import ConfigError, Problem
 from unisd.config.load import parse_cluster_run
 from unisd.config.resolve import Arm, resolve
 from unisd.config.run import SelfDistillRun
-
 from unisd_operator.api.status import Status
 
 

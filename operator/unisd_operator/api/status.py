@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
+
 from unisd.config.base import Config
 
 RunPhase = Literal["Pending", "Preparing", "Running", "Reporting", "Suspended", "Succeeded", "Failed", "Invalid"]
