@@ -91,10 +91,13 @@ class FakeTask:
     def negative_request(self, found):
         if found.id == "id5":
             return None
-        return NegativeRequest(found.messages, "It is B, because", "B")
+        return NegativeRequest(found.messages, "It is B, because", "B", frame="B")
 
-    def negative_demonstration(self, found, request, generated):
-        return f"{generated.strip()} {request.answer}" if "good" in generated else None
+    def negative_demonstrations(self, asked, generated):
+        return [
+            f"{text.strip()} {request.answer}" if "good" in text else None
+            for (_, request), text in zip(asked, generated, strict=True)
+        ]
 
 
 def test_negatives_are_asked_for_again_then_left_out(tiny_model):

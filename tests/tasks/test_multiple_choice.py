@@ -81,7 +81,8 @@ def test_negatives_are_wrong_and_differ_from_positives_in_content_only():
     task, found = examples(max_train_examples=40)
     for example in found:
         request = task.negative_request(example)
-        wrong = task.negative_demonstration(example, request, " it is so. It must be. Third. Fourth one.\nAnswer: A")
+        text = " it is so. It must be. Third. Fourth one.\nAnswer: A"
+        (wrong,) = task.negative_demonstrations([(example, request)], [text])
         assert not task.grade([example], [wrong])[0].correct
         assert wrong == mc.demonstration("It is so. It must be. Third.", request.answer)
         assert request.answer in request.prefix
@@ -90,10 +91,15 @@ def test_negatives_are_wrong_and_differ_from_positives_in_content_only():
 @pytest.mark.parametrize("text", ["", "\n\n", "no", "Answer: B", "Reasoning: it is so"])
 def test_texts_that_will_not_do_as_negatives(text):
     task, found = examples(max_train_examples=1)
-    assert task.negative_demonstration(found[0], task.negative_request(found[0]), text) is None
+    assert task.negative_demonstrations([(found[0], task.negative_request(found[0]))], [text]) == [None]
 
 
 def test_no_negative_where_all_options_say_the_same():
     _, found = examples(max_train_examples=1)
     same = dataclasses.replace(found[0], choices=("x", "x"), answer="A")
     assert mc.negative_request(same, 0) is None
+
+
+def test_a_letter_is_an_options_letter_also_where_it_is_anothers_text():
+    assert mc.extract("Answer: A", ("B", "A")) == "A"
+    assert mc.extract("Answer: **b**.", ("B", "A")) == "B"

@@ -114,15 +114,14 @@ def negatives(
             break
         prompts = [prompt_ids(tokenizer, requests[e.id].messages, requests[e.id].prefix) for e in open_examples]
         seeded = Sampling(sampling.temperature, sampling.max_tokens, sampling.seed * 101 + attempt)
-        for completion in engine.generate(prompts, seeded):
-            example = open_examples[completion.index]
-            text = tokenizer.decode(completion.ids, skip_special_tokens=True)
-            demonstration = task.negative_demonstration(example, requests[example.id], text)
+        texts = {c.index: tokenizer.decode(c.ids, skip_special_tokens=True) for c in engine.generate(prompts, seeded)}
+        asked = [(example, requests[example.id]) for example in open_examples]
+        written = task.negative_demonstrations(asked, [texts[index] for index in range(len(asked))])
+        for (example, request), demonstration in zip(asked, written, strict=True):
             if demonstration is not None and demonstration != example.demonstration:
-                answer = requests[example.id].answer
                 found[example.id] = {
                     "id": example.id,
-                    "answer": answer,
+                    "answer": request.answer,
                     "demonstration": demonstration,
                     "attempts": attempt,
                 }

@@ -1,11 +1,20 @@
-"""Programs as answers: found in completions, graded in the sandbox. Shared by every task of the kind."""
+"""Programs as answers: found in completions, graded in the sandbox, and wrong ones. Shared by all tasks of the kind."""
 
 import ast
+import dataclasses
 import re
 from collections.abc import Sequence
 
-from unisd.tasks.types import Example, Grade
+from unisd.tasks.rows import stable_fraction
+from unisd.tasks.types import Example, Grade, Message, NegativeRequest
 
+MISTAKES = (
+    "an off-by-one mistake",
+    "a wrong operator",
+    "a missing edge case",
+    "a wrong return value",
+)
+_CONFESSION = re.compile(r"#.*\b(?:bug|mistake|wrong|incorrect|off.by.one|missing)", re.IGNORECASE)
 _FENCE = re.compile(r"```([A-Za-z0-9_+-]*)[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
 
@@ -48,3 +57,81 @@ def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade
         Grade(correct=source is not None and verdict.passed, found=source is not None, answer=verdict.outcome)
         for source, verdict in zip(sources, verdicts, strict=True)
     ]
+
+
+def called(source: str, tests: Sequence[str]) -> ast.FunctionDef:
+    """The top-level function of a program that tests call first: it need not be the first that is defined.
+
+    Raises:
+        ValueError: program or tests are no Python, or no function of the program is called.
+    """
+    try:
+        functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+        names = [node.id for test in tests for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)]
+    except SyntaxError as error:
+        raise ValueError(f"code or tests are no Python: {error}") from None
+    for name in names:
+        if name in functions:
+            return functions[name]
+    raise ValueError(f"no function of the code is called by its tests; they call {sorted(set(names))}")
+
+
+def negative_request(example: Example, seed: int) -> NegativeRequest | None:
+    """Has the reference written again with one mistake, of a kind that a stable hash assigns.
+
+    What stands before the body of the function that the tests call is ours, so that the wrong program has the same
+    imports, helpers and signature. None where there are no tests, or the reference is no such program.
+    """
+    reference = extract(example.demonstration) or ""
+    try:
+        head = _head(reference, called(reference, example.tests))
+    except ValueError:
+        return None
+    mistake = MISTAKES[int(stable_fraction(f"{example.id}/negative", seed) * len(MISTAKES))]
+    content = (
+        f"{example.messages[-1]['content']}\n\nThis is a right solution:\n{fenced(reference)}\n\n"
+        f"Write it again with {mistake}. It must run and look right, fail at least one test, and have no comments."
+    )
+    return NegativeRequest(
+        messages=(*example.messages[:-1], Message(role="user", content=content)),
+        prefix=f"```python\n{head}",
+        answer=mistake,
+        frame=fenced(head),
+    )
+
+
+def _head(source: str, function: ast.FunctionDef) -> str:
+    """A program up to the colon after a function's signature."""
+    first = function.body[0]
+    lines = source.splitlines(keepends=True)
+    before = "".join(lines[: first.lineno - 1])
+    return (before + lines[first.lineno - 1].encode()[: first.col_offset].decode()).rstrip()
+
+
+def negative_demonstrations(
+    asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
+) -> list[str | None]:
+    """Wrong programs in the form of right ones, each executed: kept only if it runs and a test fails."""
+    programs = [_written(example, request, text) for (example, request), text in zip(asked, generated, strict=True)]
+    tried = [
+        (dataclasses.replace(example, id=str(index)), program)
+        for index, ((example, _), program) in enumerate(zip(asked, programs, strict=True))
+        if program is not None
+    ]
+    grades = grade([example for example, _ in tried], [program for _, program in tried])
+    wrong = {
+        int(example.id): program
+        for (example, program), found in zip(tried, grades, strict=True)
+        if found.answer in ("failed", "error")
+    }
+    return [wrong.get(index) for index in range(len(asked))]
+
+
+def _written(example: Example, request: NegativeRequest, generated: str) -> str | None:
+    """The program that was written, fenced; None if it is no Python, says what is wrong, or is the reference."""
+    source = extract(request.prefix + generated) or ""
+    try:
+        same = ast.dump(ast.parse(source)) == ast.dump(ast.parse(extract(example.demonstration) or ""))
+    except (SyntaxError, ValueError):
+        return None
+    return None if same or _CONFESSION.search(source) else fenced(source)

@@ -49,12 +49,18 @@ class Custom:
         return [self._grade(*pair) for pair in zip(examples, completions, strict=True)]
 
     def negative_request(self, example: Example) -> NegativeRequest | None:
-        if self._grading != "multipleChoice":
-            return None
-        return multiple_choice.negative_request(example, self._config.seed)
+        if self._grading == "python":
+            return code.negative_request(example, self._config.seed)
+        if self._grading == "multipleChoice":
+            return multiple_choice.negative_request(example, self._config.seed)
+        return None
 
-    def negative_demonstration(self, example: Example, request: NegativeRequest, generated: str) -> str | None:
-        return multiple_choice.negative_demonstration(request, generated)
+    def negative_demonstrations(
+        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
+    ) -> list[str | None]:
+        if self._grading == "python":
+            return code.negative_demonstrations(asked, generated)
+        return multiple_choice.negative_demonstrations([request for _, request in asked], generated)
 
     def _example(self, row: RawRow, identity: str) -> Example:
         messages = _messages(row)

@@ -38,10 +38,12 @@ class Mbpp:
         return code.grade(examples, completions)
 
     def negative_request(self, example: Example) -> NegativeRequest | None:
-        """Wrong programs are not written yet; unisd.config.planned refuses runs that need them."""
+        return code.negative_request(example, self._config.seed)
 
-    def negative_demonstration(self, example: Example, request: NegativeRequest, generated: str) -> str | None:
-        """See `negative_request`."""
+    def negative_demonstrations(
+        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
+    ) -> list[str | None]:
+        return code.negative_demonstrations(asked, generated)
 
 
 def _example(row: RawRow) -> Example:
@@ -65,18 +67,9 @@ def _example(row: RawRow) -> Example:
 
 
 def _signature(row: RawRow, source: str, tests: Sequence[str]) -> str:
-    """The head of the function that the tests call: it need not be the first of the reference."""
+    """The head of the function that the tests call."""
     try:
-        functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
-        called = [
-            node.func.id
-            for test in tests
-            for node in ast.walk(ast.parse(test))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        ]
-    except SyntaxError as error:
-        raise ValueError(f"{row.where}: code or tests are no Python: {error}") from None
-    for name in called:
-        if name in functions:
-            return f"def {name}({ast.unparse(functions[name].args)}):"
-    raise ValueError(f"{row.where}: no function of the code is called by its tests; they call {sorted(set(called))}")
+        function = code.called(source, tests)
+    except ValueError as error:
+        raise ValueError(f"{row.where}: {error}") from None
+    return f"def {function.name}({ast.unparse(function.args)}):"

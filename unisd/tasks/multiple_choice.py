@@ -88,8 +88,13 @@ def extract(completion: str, choices: Sequence[str]) -> str | None:
 
 
 def _letter_in(text: str, letters: str, choices: Sequence[str]) -> str | None:
-    """The option that an answer line names: as text, or as a letter that is not the article of a sentence."""
+    """The option that an answer line names: as text, or as a letter that is not the article of a sentence.
+
+    A letter alone is the option's letter, also where it is the text of another one.
+    """
     plain = text.strip().strip("*_\"'.").lower()
+    if len(plain) == 1 and plain.upper() in letters:
+        return plain.upper()
     matching = [letters[index] for index, choice in enumerate(choices) if choice.lower() == plain]
     if len(matching) == 1:
         return matching[0]

@@ -31,6 +31,8 @@ class HubDataset:
     revision: str | None = None
     """A commit; None takes the newest, which changes with the publisher."""
     config: str | None = None
+    held_out: bool = False
+    """Whether all rows are for evaluation, however they are split: nothing is trained on them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class RawRow:
             raise ValueError(f"{self.where}: field {name!r} should be {wanted}, got {value!r}")
         return value
 
+    def optional(self, name: str) -> str:
+        """A text that may be missing or null, which is empty then. Raises ValueError for what is no text."""
+        return "" if self.values.get(name) is None else str(self.field(name))
+
 
 def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed: int) -> list[RawRow]:
     """All rows of a split.
@@ -62,7 +68,7 @@ def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed:
         ValueError: nothing there, nothing in it, or a row that is no JSON object.
     """
     if source is not None and source.path is not None:
-        return _local(Path(source.path), split, seed)
+        return _local(Path(source.path), split, seed, whole=hub is not None and hub.held_out)
     if source is not None and source.hub is not None:
         return _hub(hub_dataset(source.hub, source.revision, hub), split)
     if hub is None:
@@ -76,11 +82,11 @@ def hub_dataset(name: str, revision: str | None, own: HubDataset | None) -> HubD
     return replace(published, revision=revision or published.revision)
 
 
-def _local(path: Path, split: Split, seed: int) -> list[RawRow]:
+def _local(path: Path, split: Split, seed: int, *, whole: bool) -> list[RawRow]:
     if not path.exists():
         raise ValueError(f"spec.task.source.path: {path} does not exist")
     if path.is_file():
-        return _divided(_read(path), split, seed)
+        return _read(path) if whole else _divided(_read(path), split, seed)
     names = ("train.jsonl",) if split == "train" else _EVAL_FILES
     for name in names:
         if (path / name).is_file():
@@ -160,6 +166,17 @@ def sampled(items: Sequence[T], ids: Sequence[str], limit: int | None, seed: int
         return list(items)
     ranked = sorted(range(len(items)), key=lambda index: (stable_fraction(ids[index], seed), index))
     return [items[index] for index in sorted(ranked[:limit])]
+
+
+def content_ids(texts: Sequence[str]) -> list[str]:
+    """Ids for rows that were published without: a hash of each text, and a number for a text that stands again."""
+    seen: dict[str, int] = {}
+    ids = []
+    for text in texts:
+        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+        seen[identity] = seen.get(identity, 0) + 1
+        ids.append(identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")
+    return ids
 
 
 def check_unique(pairs: Sequence[tuple[str, str]]) -> None:

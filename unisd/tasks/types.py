@@ -71,11 +71,20 @@ class NegativeRequest:
 class Task(Protocol):
     """A task: rows in the published schema in, prompts, demonstrations and grades out."""
 
-    name: str
-    metric: str
-    """Name of the score, e.g. `accuracy` or `pass@1`."""
-    instructions: tuple[str, ...]
-    """The sentences of the prompt template, to notice completions that repeat them."""
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the score, e.g. `accuracy` or `pass@1`."""
+        ...
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The sentences of the prompt template, to notice completions that repeat them."""
+        ...
 
     def examples(self, split: Split) -> list[Example]:
         """All examples of a split. Raises ValueError with file, row and field for a broken row."""

@@ -1,0 +1,112 @@
+"""GSM8K: grade-school mathematics in words, with worked solutions (arXiv 2110.14168)."""
+
+import re
+from collections.abc import Sequence
+
+from unisd.config.task import Task as TaskConfig
+from unisd.tasks.rows import HubDataset, RawRow, content_ids, load_rows, sampled, stable_fraction
+from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+
+HUB = HubDataset("openai/gsm8k", "test", revision="cc7b047b6e5bb11b4f1af84efc572db110a51b3c", config="main")
+INSTRUCTION = 'Solve it step by step. Then end with one line that holds "####", a space, and the number alone.'
+_TOLERANCE = 1e-4
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_NUMBER = r"-?[$€£]?-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+_MARKED = re.compile(rf"####[\s*_:]*(?:\\boxed\{{)?\s*({_NUMBER})")
+_PHRASE = re.compile(rf"\banswer\s+is\s*:?[\s*_]*(?:\\boxed\{{)?\s*({_NUMBER})", re.IGNORECASE)
+_ANY = re.compile(rf"(?<!\d)({_NUMBER})")
+
+
+class Gsm8k:
+    """Rows with question and answer, whose last line is `#### N`."""
+
+    name = "gsm8k"
+    metric = "accuracy"
+    instructions: tuple[str, ...] = (INSTRUCTION,)
+
+    def __init__(self, config: TaskConfig) -> None:
+        self._config = config
+
+    def examples(self, split: Split) -> list[Example]:
+        rows = load_rows(self._config.source, HUB, split, self._config.seed)
+        ids = content_ids([str(row.values.get("question")) for row in rows])
+        examples = [_example(*pair) for pair in zip(rows, ids, strict=True)]
+        limit = self._config.max_train_examples if split == "train" else self._config.max_eval_examples
+        return sampled(examples, ids, limit, self._config.seed)
+
+    def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
+        return [_grade(*pair) for pair in zip(examples, completions, strict=True)]
+
+    def negative_request(self, example: Example) -> NegativeRequest | None:
+        """Has a solution written that ends in a wrong number, which a stable hash assigns."""
+        assert example.answer is not None
+        wrong = _wrong(example, self._config.seed)
+        question = example.messages[-1]["content"].removesuffix(INSTRUCTION).rstrip()
+        content = f"{question}\n\nExplain in two to four short sentences why the answer is {wrong}."
+        return NegativeRequest(
+            messages=(Message(role="user", content=content),),
+            prefix=f"The answer is {wrong}, because",
+            answer=wrong,
+            frame=f"Because so it is.\n#### {wrong}",
+        )
+
+    def negative_demonstrations(
+        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
+    ) -> list[str | None]:
+        return [_negative(request, text) for (_, request), text in zip(asked, generated, strict=True)]
+
+
+def _example(row: RawRow, identity: str) -> Example:
+    question, answer = row.field("question"), row.field("answer")
+    gold = _MARKED.findall(answer)
+    if not gold:
+        raise ValueError(f"{row.where}: field 'answer' has no last line '#### N': {answer[-80:]!r}")
+    reasoning = _CALCULATOR.sub("", answer.rpartition("####")[0]).strip()
+    number = _plain(gold[-1])
+    return Example(
+        id=identity,
+        messages=(Message(role="user", content=f"{question}\n\n{INSTRUCTION}"),),
+        demonstration=f"{reasoning}\n#### {number}".strip(),
+        query=question,
+        answer=number,
+    )
+
+
+def extract(completion: str) -> str | None:
+    """The number of a completion's answer: after the last ####, else after the last "answer is", else the last one."""
+    text = _CALCULATOR.sub("", completion)
+    for pattern in (_MARKED, _PHRASE, _ANY):
+        found = pattern.findall(text)
+        if found:
+            return _plain(found[-1])
+    return None
+
+
+def _plain(number: str) -> str:
+    return re.sub(r"[,$€£]", "", number)
+
+
+def _grade(example: Example, completion: str) -> Grade:
+    assert example.answer is not None
+    found = extract(completion)
+    if found is None:
+        return Grade(correct=False, found=False, answer=None)
+    return Grade(correct=abs(float(found) - float(example.answer)) < _TOLERANCE, found=True, answer=found)
+
+
+def _wrong(example: Example, seed: int) -> str:
+    """A number near the gold one that is not it."""
+    assert example.answer is not None
+    gold = float(example.answer)
+    whole = round(gold)
+    candidates = [whole + 1, whole - 1, whole + 10, 2 * whole, whole // 2, whole - 10]
+    wrong = [number for number in candidates if abs(number - gold) >= 1 and (number >= 0 or whole < 0)]
+    return str(wrong[int(stable_fraction(f"{example.id}/negative", seed) * len(wrong))])
+
+
+def _negative(request: NegativeRequest, generated: str) -> str | None:
+    """The wrong solution in the form of right ones, or None if the text will not do."""
+    reasoning = generated.partition("####")[0].strip()
+    if len(reasoning.split()) < 2 or INSTRUCTION[:20] in reasoning:
+        return None
+    return f"{reasoning[0].upper()}{reasoning[1:]}\n#### {request.answer}"

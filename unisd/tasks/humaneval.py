@@ -1,0 +1,72 @@
+"""HumanEval: Python functions from their docstrings (arXiv 2107.03374). For evaluation only."""
+
+import ast
+from collections.abc import Sequence
+
+from unisd.config.task import Task as TaskConfig
+from unisd.tasks import code
+from unisd.tasks.rows import HubDataset, RawRow, check_unique, load_rows, sampled
+from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+
+HUB = HubDataset("openai/openai_humaneval", "test", revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544", held_out=True)
+INSTRUCTION = (
+    "Complete this function. Give the whole function, with the imports that it needs and nothing else, in one fenced "
+    "Python block."
+)
+
+
+class HumanEval:
+    """Rows with task_id, prompt, entry_point, canonical_solution and test, which defines `check(candidate)`."""
+
+    name = "humaneval"
+    metric = "pass@1"
+    instructions: tuple[str, ...] = (INSTRUCTION,)
+
+    def __init__(self, config: TaskConfig) -> None:
+        self._config = config
+
+    def examples(self, split: Split) -> list[Example]:
+        rows = load_rows(self._config.source, HUB, split, self._config.seed)
+        examples = [_example(row) for row in rows]
+        check_unique([(example.id, row.where) for example, row in zip(examples, rows, strict=True)])
+        return sampled(
+            examples, [example.id for example in examples], self._config.max_eval_examples, self._config.seed
+        )
+
+    def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
+        return code.grade(examples, completions)
+
+    def negative_request(self, example: Example) -> NegativeRequest | None:
+        return code.negative_request(example, self._config.seed)
+
+    def negative_demonstrations(
+        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
+    ) -> list[str | None]:
+        return code.negative_demonstrations(asked, generated)
+
+
+def _example(row: RawRow) -> Example:
+    prompt, entry = row.field("prompt"), row.field("entry_point")
+    reference = prompt + row.field("canonical_solution")
+    return Example(
+        id=row.field("task_id"),
+        messages=(Message(role="user", content=f"{INSTRUCTION}\n\n{code.fenced(prompt)}"),),
+        demonstration=code.fenced(reference),
+        query=prompt,
+        answer=reference,
+        tests=(row.field("test"), f"check({entry})"),
+        setup=_given(row, reference, entry),
+    )
+
+
+def _given(row: RawRow, reference: str, entry: str) -> str:
+    """What the prompt brings beside the function: imports, and helpers that its tests may call."""
+    try:
+        body = ast.parse(reference).body
+    except SyntaxError as error:
+        raise ValueError(f"{row.where}: prompt and canonical_solution are no Python: {error}") from None
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    if entry not in names:
+        raise ValueError(f"{row.where}: field 'entry_point' is {entry!r}, but the code defines {names}")
+    before = body[: next(i for i, node in enumerate(body) if isinstance(node, ast.FunctionDef) and node.name == entry)]
+    return "\n".join(ast.unparse(node) for node in before)

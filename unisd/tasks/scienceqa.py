@@ -1,0 +1,36 @@
+"""ScienceQA: school science with lectures and explanations (arXiv 2209.09513); rows that show an image are left out."""
+
+from collections.abc import Sequence
+
+from unisd.config.task import Task as TaskConfig
+from unisd.tasks.choice_task import ChoiceTask, numbered
+from unisd.tasks.multiple_choice import Question
+from unisd.tasks.rows import HubDataset, RawRow, content_ids
+
+HUB = HubDataset("derek-thomas/ScienceQA", "test", revision="f18b0a70359ebfb41f658fd564208d0355b013f4")
+
+
+def scienceqa(config: TaskConfig) -> ChoiceTask:
+    """Rows with question, choices and answer (index); id, hint, lecture, solution, image, subject, topic if given."""
+    return ChoiceTask(config, HUB, _questions, leaves_out="shows an image")
+
+
+def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
+    ids = content_ids([f"{row.values.get('question')}{row.values.get('choices')}" for row in rows])
+    return [_question(row, identity) for row, identity in zip(rows, ids, strict=True)]
+
+
+def _question(row: RawRow, identity: str) -> Question | None:
+    if row.values.get("image"):
+        return None
+    choices = tuple(str(choice) for choice in row.field("choices", list))
+    return Question(
+        id=str(row.values.get("id") or identity),
+        text=row.field("question"),
+        choices=choices,
+        correct=numbered(row, "answer", choices),
+        explanation=row.optional("solution"),
+        # The lecture is what is taught, the hint the passage that the question is about.
+        context="\n".join(text for text in (row.optional("lecture"), row.optional("hint")) if text),
+        groups={kind: text for kind in ("subject", "topic") if (text := row.optional(kind))},
+    )
