@@ -1,8 +1,10 @@
 """Attacks on the sandbox: none of them passes, reaches anything, or keeps anything waiting."""
 
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,6 +45,8 @@ def test_right_and_wrong_programs():
         "a = [0] * 10**10\n" + RIGHT,
         "def f(x):\n    while True: pass",
         "def f(x):\n    return f(x)",
+        "import os\nos.kill(-1, 9)\n" + RIGHT,
+        "import os\nif os.fork() == 0:\n    os.setsid()\n" + RIGHT,
     ],
 )
 def test_no_trick_passes(source):
@@ -61,6 +65,31 @@ def test_a_fork_bomb_leaves_nothing_running():
     assert run(bomb).outcome == "timeout"
     time.sleep(0.2)
     assert len(os.listdir("/proc")) < before + 10
+
+
+def test_what_a_test_unfolds_does_not_take_the_machines_memory():
+    verdict = run("def f(x):\n    return range(10**12)", ["assert list(f(1)) == [2]"])
+    assert verdict.outcome == "error"
+    assert "MemoryError" in verdict.message
+
+
+def test_many_processes_have_one_memory_limit():
+    if not any("memory" in layer for layer in isolation()):
+        pytest.skip("no control group of memory may be made here")
+    source = (
+        "import os, time\nfor _ in range(10):\n    if os.fork() == 0:\n        held = bytearray(b'x') * (300 << 20)\n"
+    )
+    source += "        os.write(pipe, b'1')\n        time.sleep(9)\n"
+    source = "import os\nreading, pipe = os.pipe()\n" + source
+    source += "time.sleep(1)\nos.set_blocking(reading, False)\ndef f(x):\n    return len(os.read(reading, 99))"
+    held = [n for n in range(11) if run(source, [f"assert f(1) == {n}"]).passed]
+    assert not held or held[0] * 300 <= 2 * LIMITS.memory_mib
+
+
+def test_control_groups_leave_nothing_behind():
+    assert run(RIGHT).passed
+    found = [path for root in Path("/sys/fs/cgroup").iterdir() for path in root.glob("**/unisd-sandbox-*")]
+    assert found == []
 
 
 def test_endless_output_fills_nothing():
@@ -142,15 +171,43 @@ def test_it_says_which_layers_are_in_force():
     assert any("namespaces" in layer or layer == "Landlock" for layer in layers)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_as_an_ordinary_user():
+def as_somebody(*before, secret):
+    """Outcomes and layers of some programs, run by a user that owns nothing."""
+    reads = f"def f(x):\n    return open({str(secret)!r}).read() and x + 1"
+    kills = "import os\nos.kill(os.getppid(), 9)\n" + RIGHT
+    programs = [Program(source, TESTS) for source in (RIGHT, "import os; os._exit(0)", reads, kills)]
     script = (
-        "from unisd.tasks.sandbox import *\n"
-        f"right, wrong = Program({RIGHT!r}, {TESTS!r}), Program('import os; os._exit(0)', {TESTS!r})\n"
-        "print([verdict.outcome for verdict in run_programs([right, wrong])], isolation())"
+        "from unisd.tasks.sandbox import *\nfrom unisd.tasks.sandbox.pool import *\n"
+        f"print([verdict.outcome for verdict in run_programs({programs!r}, workers=1)], isolation())"
     )
     system = "/usr/bin/python3"  # one that anybody may run
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", system, "-B", "-c", script]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [*before, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", system, "-B", "-c", script]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.environ["PATH"]}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout.startswith("['passed', 'crashed']"), done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def secret():
+    """A file that anybody may read, but no program."""
+    path = Path(tempfile.mkdtemp()) / "secret"
+    path.parent.chmod(0o755)
+    path.write_text("the secret")
+    yield path
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_as_an_ordinary_user(secret):
+    assert as_somebody(secret=secret).startswith("['passed', 'crashed', 'error', 'error']")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change the root")
+def test_where_namespaces_are_refused(secret, tmp_path):
+    """The kernel gives none to ordinary users inside a changed root: Landlock and seccomp hold alone."""
+    root = tmp_path / "root"
+    root.mkdir()
+    inside = f'mount --rbind / {root} && exec chroot {root} "$@"'
+    told = as_somebody("unshare", "--mount", "sh", "-c", inside, "sh", secret=secret)
+    assert told.startswith("['passed', 'crashed', 'error', 'error'] ['Landlock'")

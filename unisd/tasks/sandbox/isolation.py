@@ -44,6 +44,12 @@ def enter(scratch, uid, limits):
     return layers
 
 
+def bound_memory(limits):
+    """The judge's own limit, since what it is told can be large."""
+    memory = limits["memory_mib"] << 20
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
 def confine(limits):
     """The worker's own limits, which nothing in it can lift."""
     _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -121,7 +127,9 @@ _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # refused calls return EPERM
 _REFUSED = (
     *range(41, 56),  # socket … getsockopt
+    62, 129, 200, 234, 297, 424, 434, 438,  # signals to others: kill … pidfd_getfd
     101,  # ptrace
+    109, 112,  # setpgid setsid: what leaves the group would outlive it
     155, 161, 163, 165, 166, 167, 168, 169,  # pivot_root chroot acct mount umount swapon swapoff reboot
     175, 176, 246, 313, 320,  # modules and kexec
     248, 249, 250,  # keys

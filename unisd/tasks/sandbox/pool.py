@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from unisd.tasks.sandbox.groups import groups, join
+
 Outcome = Literal["passed", "failed", "error", "timeout", "crashed"]
 _JUDGE = Path(__file__).with_name("judge.py")
 
@@ -84,8 +86,27 @@ def _judge(program: Program, limits: Limits) -> tuple[Verdict, list[str]]:
         return Verdict("error", "there are no tests"), []
     scratch = tempfile.mkdtemp(prefix="unisd-sandbox-")
     reading, writing = os.pipe()
+    bounds = {"pids": limits.processes + 4, "memory": 2 * limits.memory_mib << 20}
     try:
-        process = subprocess.Popen(
+        with groups(Path(scratch).name, bounds) as made:
+            process = _started(writing, scratch)
+            controllers = [name for group, names in made.items() if join(group, process.pid) for name in names]
+            request = json.dumps({"program": asdict(program), "limits": asdict(limits), "uid": _uid()})
+            late = _await(process, request.encode(), limits.seconds)
+        with os.fdopen(reading, "rb") as pipe:
+            told = pipe.read(limits.output_bytes)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if late:
+        return Verdict("timeout", f"took longer than {limits.seconds} s"), []
+    verdict, layers = _verdict(told)
+    return verdict, [*layers, f"control groups: {', '.join(controllers)}"] if layers and controllers else layers
+
+
+def _started(writing: int, scratch: str) -> "subprocess.Popen[bytes]":
+    """A judge that waits for its request."""
+    try:
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", str(_JUDGE), str(writing), scratch],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -95,16 +116,8 @@ def _judge(program: Program, limits: Limits) -> tuple[Verdict, list[str]]:
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
             start_new_session=True,
         )
-        os.close(writing)
-        request = json.dumps({"program": asdict(program), "limits": asdict(limits), "uid": _uid()})
-        late = _await(process, request.encode(), limits.seconds)
-        with os.fdopen(reading, "rb") as pipe:
-            told = pipe.read(limits.output_bytes)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if late:
-        return Verdict("timeout", f"took longer than {limits.seconds} s"), []
-    return _verdict(told)
+        os.close(writing)
 
 
 def _uid() -> int:
