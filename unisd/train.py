@@ -65,7 +65,8 @@ def _finish(job: Job, trainer: StepLoop, prepared: Prepared, seconds: float) -> 
     best = trainer.best if job.spec.evaluation.checkpoint == "best" else None
     export(trainer, directory / "best" if best else None, directory / "adapter", job=job, prepared=prepared)
     steps = read_jsonl(directory / "metrics.jsonl")
-    warnings = [*_broken_bounds(trainer), *_weak_mechanisms(steps)]
+    shares = _shares(steps)
+    warnings = [*_broken_bounds(trainer), *_weak_mechanisms(shares)]
     for warning in warnings:
         logger.warning(warning)
     write_json(
@@ -82,6 +83,7 @@ def _finish(job: Job, trainer: StepLoop, prepared: Prepared, seconds: float) -> 
             "peakMemoryGiB": peak_memory_gib(),
             "threads": torch.get_num_threads(),
             "counters": trainer.counters,
+            "shares": shares,
             "warnings": warnings,
         },
     )
@@ -91,15 +93,19 @@ def _broken_bounds(trainer: StepLoop) -> list[str]:
     return [f"{name} broke its bound at {count} steps" for name, count in trainer.warnings.items()]
 
 
-def _weak_mechanisms(steps: list[dict[str, Any]], least: float = 0.01) -> list[str]:
-    """A sentence for each mechanism that is on and contributes less than 1 %."""
+def _shares(steps: list[dict[str, Any]]) -> dict[str, float]:
+    """What each mechanism that is on contributed, averaged over the steps (names and units: `metrics.names`)."""
     names = sorted({name for row in steps for name in row if name.startswith("share_")})
-    means = {name: [row[name] for row in steps if name in row] for name in names}
+    found = {name: [row[name] for row in steps if name in row] for name in names}
+    return {name.removeprefix("share_"): sum(values) / len(values) for name, values in found.items()}
+
+
+def _weak_mechanisms(shares: dict[str, float], least: float = 0.01) -> list[str]:
+    """A sentence for each mechanism that is on and contributes less than 1 %."""
     return [
-        f"{name.removeprefix('share_')} is on and its share is {sum(values) / len(values):.4f}, under {least}: "
-        "it hardly acts"
-        for name, values in means.items()
-        if sum(values) / len(values) < least
+        f"{name} is on and its share is {share:.4f}, under {least}: it hardly acts"
+        for name, share in shares.items()
+        if share < least
     ]
 
 

@@ -57,6 +57,7 @@ def arm(component, trained=True):
         "tokensTrained": 40000.0,
         "tokensScored": 160000.0,
         "peakMemoryGiB": 3.4,
+        "shares": {"clip": 0.004, "ema": 0.31},
         "warnings": ["clip is on and hardly acts"],
     }
     return {
@@ -135,6 +136,8 @@ def test_it_says_what_the_results_say(report):
     assert '14.0 <span class="ci">7.0 – 21.0</span>' in page
     assert "clip is on and hardly acts" in page
     assert "step 30, best by probe" in page
+    assert "<th>clip, %</th><th>ema, %</th>" in page
+    assert "<td>0.4</td><td>31.0</td>" in page
     assert "2 empty, 1 not finite" in page
     assert "7 rows were too long and left out" in page
     report["tasks"]["cos_e"]["components"]["star"]["score"]["seed_deviation"] = 0.021

@@ -4,6 +4,7 @@ The mean is over the completion tokens of the whole optimiser step, over all mic
 `unisd.train`.
 """
 
+import time
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class ReferenceTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
 
     def learn(self, model: nn.Module, rows: list[dict[str, Any]]) -> StepResult:
         """Gradients of −Σ log π(y_t) / Σ tokens over the step's reference tokens."""
-        size = self.context.arm.training.per_device_batch_size
+        started, size = time.monotonic(), self.context.arm.training.per_device_batch_size
         tokens = self.accelerator.reduce(torch.tensor(float(sum(len(row["completion"]) for row in rows))), "sum")
         loss, trained = 0.0, 0
         for start in range(0, len(rows), size):
@@ -33,7 +34,12 @@ class ReferenceTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
             trained += inputs["input_ids"].shape[1]
         entropy = self._metrics["train"].pop("entropy")
         self._metrics["train"].clear()
-        metrics = {"entropy": sum(entropy) / len(entropy), "tokens_trained": float(trained), "tokens_scored": 0.0}
+        metrics = {
+            "entropy": sum(entropy) / len(entropy),
+            "tokens_trained": float(trained),
+            "tokens_scored": 0.0,
+            "seconds_learn": time.monotonic() - started,
+        }
         return StepResult(loss, len(rows), metrics, ids=[row["id"] for row in rows])
 
     def _packed(self, rows: list[dict[str, Any]]) -> dict[str, Any]:

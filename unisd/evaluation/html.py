@@ -19,11 +19,13 @@ def render(report: Json) -> str:
     environment.filters["number"] = _number
     environment.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False)
     template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
+    trained = [(name, arm) for name, arm in report["arms"].items() if arm["training"]]
     return template.render(
         report=report,
         model=PurePosixPath(report["model"]["source"]).name,
         colours=colours(report),
-        trained=[(name, arm) for name, arm in report["arms"].items() if arm["training"]],
+        trained=trained,
+        mechanisms=sorted({mechanism for _, arm in trained for mechanism in arm["training"]["shares"]}),
         sections=[(heading, Markup(html)) for heading, html in figures(report)],
         plotlyjs=Markup(get_plotlyjs()),
     )
