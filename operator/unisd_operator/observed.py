@@ -5,10 +5,13 @@ Only what a decision needs is kept: with thousands of children, whole objects wo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from unisd_operator.api.names import Role
+
+LOST_AFTER = timedelta(seconds=30)
+"""A pod that is there so long after its grace has passed is on a node that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class ChildState:
     created: datetime
     deleting: bool = False
     spec: Mapping[str, Any] | None = None
-    """Kept for what is mutable alone (Service, NetworkPolicy, PodDisruptionBudget), to see drift, and for a claim, whose
-    size and class stay as they were made."""
+    """Kept for what is mutable alone (Service, NetworkPolicy, PodDisruptionBudget), to see drift, and for a claim,
+    whose size and class stay as they were made."""
     replicas: int = 0
     """Deployment: wanted replicas."""
     ready: int = 0
@@ -96,6 +99,17 @@ class PodState:
     """Completion index of an Indexed Job's pod: 0 is the pod of rank 0."""
     containers: tuple[ContainerState, ...] = ()
     started: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether none of its containers runs any more, nor will."""
+        return self.phase in ("Succeeded", "Failed")
+
+    def is_lost(self, now: datetime) -> bool:
+        """Whether a deleted pod outlives its grace: its node does not answer."""
+        if self.deleting_since is None:
+            return False
+        return now >= self.deleting_since + timedelta(seconds=self.grace_seconds) + LOST_AFTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,15 @@ class Images(Config):
     """imagePullPolicy of every child."""
 
 
+class Security(Config):
+    """User and group of child pods. They run under any user; what is left out is the image's or the platform's choice."""
+
+    run_as_user: PositiveInt | None = None
+    """User of every child. Default: the image's own, a number above 0."""
+    fs_group: PositiveInt | None = 1000
+    """Group that may write to claims. `null` where the platform assigns one, as OpenShift does. Default 1000."""
+
+
 class PodDisruptionBudgets(Config):
     """Budgets for the pods of a training attempt."""
 
@@ -56,8 +65,12 @@ class Settings(Config):
     """Environment of every child: proxies, HF_ENDPOINT, CA bundles."""
     pod: Pod = Pod()
     """Additions to every child pod; a run's own `pod` blocks come on top."""
+    security: Security = Security()
+    """User and group of child pods."""
     gpu_resource: str = "nvidia.com/gpu"
     """Extended resource that stands for a GPU."""
+    priorities: Annotated[dict[str, int], Field(max_length=64)] = {}
+    """Value of each PriorityClass that runs may name, for Kueue, which wants it beside the name."""
     storage_class_name: str | None = None
     """Storage class of claims, where a run names none."""
     network: Network = Network()

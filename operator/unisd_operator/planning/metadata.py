@@ -9,6 +9,7 @@ from typing import Any
 from unisd_operator.api import names as api
 from unisd_operator.api.resource import RunResource
 from unisd_operator.planning import names
+from unisd_operator.planning.images import Runs
 from unisd_operator.settings import Settings
 
 Object = Mapping[str, Any]
@@ -28,6 +29,8 @@ class Attempt:
     arm: str | None
     """The arm; None for a shared stage."""
     number: int
+    images: Mapping[Runs, str]
+    """Images that it started with."""
 
     def name(self, part: str) -> str:
         """Name of a child of this attempt: `run-arm-part-1`; of a shared stage `run-stage-1` or `run-stage-part-1`."""

@@ -1,0 +1,139 @@
+"""Rollout servers of an attempt: a Deployment of vLLM behind the policy agent, its key, and two Services. Pure.
+
+vLLM listens on the loopback interface alone; the agent is the pod's only listener. No probe can kill a model that is
+still loading: the agent answers for itself at once (`/healthz`), and is ready (`/readyz`) when vLLM is up and a version
+of the policy was acknowledged since its container started, the base counting as version 0.
+"""
+
+from typing import Any
+
+from unisd.config.run import RunSpec
+from unisd_operator.planning import ports, secret, sizes, storage
+from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.network import rollout_policy
+from unisd_operator.planning.pod import PodPlan, Program, memory_volume, template, variable
+
+_ADAPTERS = "/adapters"
+_MODEL = "prepared/model"
+"""Link that preparation leaves in the run's directory: to the model, wherever that lies."""
+
+
+def rollout_objects(attempt: Attempt, key: bytes) -> list[Object]:
+    """All that the rollout servers of an attempt consist of."""
+    return [
+        secret.secret(attempt, key),
+        *(service(attempt, headless) for headless in (False, True)),
+        rollout_policy(attempt),
+        deployment(attempt),
+    ]
+
+
+def address(attempt: Attempt) -> Object:
+    """The environment variable by which a client finds every server: the Service whose name resolves to all pods."""
+    host = f"{attempt.name('policy')}.{attempt.run.namespace}.svc"
+    return variable("UNISD_ROLLOUT_SERVICE", f"{host}:{ports.ROLLOUT}")
+
+
+def service(attempt: Attempt, headless: bool) -> Object:
+    """`…-rollout` leads to ready servers; `…-policy` names every pod, ready or not, for pushes and for balancing."""
+    spec: dict[str, Any] = {
+        "selector": attempt.labels("rollout"),
+        "ports": [{"name": "http", "port": ports.ROLLOUT, "targetPort": ports.ROLLOUT, "protocol": "TCP"}],
+    }
+    if headless:
+        spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
+    name = attempt.name("policy" if headless else "rollout")
+    return make(attempt, "v1/Service", name, "rollout", {"spec": spec})
+
+
+def deployment(attempt: Attempt) -> Object:
+    """The Deployment. Its template never changes while the attempt lives."""
+    spec = {
+        "replicas": attempt.run.spec.rollout.replicas,
+        "revisionHistoryLimit": 0,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": attempt.labels("rollout")},
+        "template": pod_template(attempt),
+    }
+    return make(attempt, "apps/v1/Deployment", attempt.name("rollout"), "rollout", {"spec": spec})
+
+
+def pod_template(attempt: Attempt) -> dict[str, Any]:
+    """The pod of one server."""
+    spec = attempt.run.spec
+    volumes, mounts = storage.mounts(attempt.run, read_only=True)
+    adapters = memory_volume("adapters", sizes.adapters_mib(spec))
+    shm = memory_volume("shm", sizes.size(spec).shm * 1024)
+    return template(
+        PodPlan(
+            attempt,
+            "rollout",
+            programs=(_vllm(attempt, mounts), _agent(attempt)),
+            block=spec.rollout.pod,
+            volumes=[*volumes, adapters, shm],
+        )
+    )
+
+
+def _vllm(attempt: Attempt, mounts: list[Object]) -> Program:
+    spec = attempt.run.spec
+    requests = {"cpu": "4", "memory": f"{sizes.size(spec).rollout}Gi"}
+    gpus = {attempt.settings.gpu_resource: spec.rollout.tensor_parallel_size}
+    return Program(
+        "vllm",
+        attempt.images["rollout"],
+        _serve(spec, f"{storage.run_directory(attempt.run)}/{_MODEL}"),
+        sizes.resources(spec.rollout.resources, requests, gpus),
+        env=(
+            secret.reference(attempt, "VLLM_API_KEY"),
+            variable("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True"),
+            variable("VLLM_NO_USAGE_STATS", "1"),
+            variable("HF_HUB_OFFLINE", "1"),
+        ),
+        mounts=(
+            *mounts,
+            {"name": "adapters", "mountPath": _ADAPTERS, "readOnly": True},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ),
+    )
+
+
+def _serve(spec: RunSpec, model: str) -> list[str]:
+    """The server's command line. Sampling is the client's word alone, so the model's own defaults are left out."""
+    rollout, training = spec.rollout, spec.training
+    return [
+        *("vllm", "serve", model, "--served-model-name", "base"),
+        *("--host", "127.0.0.1", "--port", str(ports.VLLM)),
+        *("--dtype", training.precision),
+        *("--max-model-len", str(training.max_prompt_tokens + training.max_completion_tokens)),
+        *("--tensor-parallel-size", str(rollout.tensor_parallel_size)),
+        *("--generation-config", "vllm"),
+        *("--enable-lora", "--max-loras", "2", "--max-cpu-loras", str(sizes.HELD_ADAPTERS)),
+        *("--max-lora-rank", str(sizes.max_lora_rank(spec.model.lora.rank))),
+    ]
+
+
+def _agent(attempt: Attempt) -> Program:
+    adapters = sizes.adapters_mib(attempt.run.spec)
+    command = [
+        *("unisd", "policy-agent", "--port", str(ports.ROLLOUT), "--metrics-port", str(ports.METRICS)),
+        *("--server", f"http://127.0.0.1:{ports.VLLM}", "--adapters", _ADAPTERS),
+    ]
+    return Program(
+        "policy-agent",
+        attempt.images["rollout"],
+        command,
+        sizes.resources(None, {"cpu": "250m", "memory": f"{512 + adapters}Mi"}, {}),
+        env=(secret.reference(attempt),),
+        mounts=({"name": "adapters", "mountPath": _ADAPTERS},),
+        ports={"http": ports.ROLLOUT, "metrics": ports.METRICS},
+        probes={
+            "startupProbe": _probe("/healthz", periodSeconds=2, failureThreshold=150),
+            "livenessProbe": _probe("/healthz", periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
+            "readinessProbe": _probe("/readyz", periodSeconds=2, failureThreshold=3, timeoutSeconds=5),
+        },
+    )
+
+
+def _probe(path: str, **rest: int) -> Object:
+    return {"httpGet": {"path": path, "port": ports.ROLLOUT}, **rest}

@@ -1,0 +1,91 @@
+"""Jobs of one pod: prepare, contexts, evaluate, report, results. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unisd.config.cluster import Container
+from unisd_operator.api.names import Role
+from unisd_operator.planning import config_map, needs, ports, secret, sizes, storage
+from unisd_operator.planning.grader import address as grader_address
+from unisd_operator.planning.images import Runs
+from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.network import client_policy, closed_policy, preparation_policy
+from unisd_operator.planning.pod import PodPlan, Program, memory_volume, template, variable
+from unisd_operator.planning.rollout import address as rollout_address
+from unisd_operator.planning.trainer import stage_command, stage_env
+
+
+def prepare_objects(attempt: Attempt) -> list[Object]:
+    """Fetches model and data into the claim: the one stage that reaches the hub, whose cache lies in the claim."""
+    hub = [variable("HF_HUB_OFFLINE", "0"), variable("HF_HOME", f"{storage.DATA}/cache/huggingface")]
+    return [preparation_policy(attempt), _job(attempt, "prepare", "preparation", hub)]
+
+
+def contexts_objects(attempt: Attempt) -> list[Object]:
+    """Makes negatives and induced instructions, on servers of its own if the run has servers."""
+    return [client_policy(attempt, "contexts"), _job(attempt, "contexts", "preparation", _helpers(attempt))]
+
+
+def evaluate_objects(attempt: Attempt) -> list[Object]:
+    """Scores a component, as a client of its servers if the run has servers."""
+    return [client_policy(attempt, "evaluate"), _job(attempt, "evaluate", "evaluation", _helpers(attempt))]
+
+
+def report_objects(attempt: Attempt) -> list[Object]:
+    """Writes the report of all components into the claim."""
+    return [closed_policy(attempt, "report"), _job(attempt, "report", "evaluation", [])]
+
+
+def results_objects(attempt: Attempt) -> list[Object]:
+    """Repeats from the claim what an evaluation found, whose pod was gone before its last words were read."""
+    return [closed_policy(attempt, "results"), _job(attempt, "results", "evaluation", [])]
+
+
+def pod_template(attempt: Attempt, role: Role, block: Runs, env: Sequence[Object]) -> dict[str, Any]:
+    """The pod of such a Job; `block` names the block of the run that its image, resources and additions come from."""
+    run = attempt.run
+    own: Container = run.spec.preparation if block == "preparation" else run.spec.evaluation
+    volumes, mounts = storage.mounts(run, read_only=False)
+    config, config_mount = config_map.volume(attempt)
+    computes = role in ("contexts", "evaluate") and not needs.has_servers(run.spec)
+    shm = [memory_volume("shm", sizes.size(run.spec).shm * 1024)] if computes else []
+    shm_mount = [{"name": "shm", "mountPath": "/dev/shm"}] if computes else []
+    program = Program(
+        role,
+        attempt.images[block],
+        stage_command(attempt, role),
+        _resources(attempt, role, own, computes),
+        env=(*stage_env(), *env),
+        mounts=(*mounts, config_mount, *shm_mount),
+        ports={"metrics": ports.METRICS},
+    )
+    extra = {"restartPolicy": "Never"}
+    return template(PodPlan(attempt, role, (program,), own.pod, [*volumes, config, *shm], extra=extra))
+
+
+def _job(attempt: Attempt, role: Role, block: Runs, env: Sequence[Object]) -> Object:
+    spec = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        "template": pod_template(attempt, role, block, env),
+    }
+    return make(attempt, "batch/v1/Job", attempt.name(role), role, {"spec": spec})
+
+
+def _resources(attempt: Attempt, role: Role, block: Container, computes: bool) -> dict[str, Any]:
+    """Small for what only reads and writes, the model's size for what prepares or scores, a GPU for what generates."""
+    row = sizes.size(attempt.run.spec)
+    if role in ("report", "results"):
+        return sizes.resources(None, {"cpu": "500m", "memory": "2Gi"}, {})
+    requests = {"cpu": "4" if computes else "2", "memory": f"{row.trainer if computes else row.stage}Gi"}
+    return sizes.resources(block.resources, requests, {attempt.settings.gpu_resource: 1} if computes else {})
+
+
+def _helpers(attempt: Attempt) -> list[Object]:
+    """Where a client finds its servers and the grader."""
+    spec = attempt.run.spec
+    servers = [secret.reference(attempt), rollout_address(attempt)] if needs.has_servers(spec) else []
+    grader = [grader_address(attempt.run)] if needs.uses_grader(spec) else []
+    return [*servers, *grader]
