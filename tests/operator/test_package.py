@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "transformers", "trl", "numpy", "datasets", "vllm", "deepspeed", "kubernetes.client")
+HEAVY = ("torch", "transformers", "trl", "numpy", "datasets", "vllm", "deepspeed", "kubernetes.client.models.v1_pod")
 
 
 def test_operator_is_no_package() -> None:

@@ -1,7 +1,7 @@
 """Calls to the API server: one method each, every one under a time-out of its own, errors translated once.
 
-Used by `reconcile`, `leader` and everything under `cluster/` that asks the API server. Knows paths and verbs, nothing of
-runs. Objects go in and come out as plain mappings, so that none of the client's models is loaded.
+Used by `reconcile`, `leader` and whatever else asks the API server. Knows paths and verbs, nothing of runs. Objects go
+in and come out as plain mappings, so that none of the client's models is loaded.
 """
 
 import asyncio
@@ -47,19 +47,19 @@ class ClusterError(Exception):
     """A call that the API server did not carry out."""
 
 
-class Conflict(ClusterError):
+class ConflictError(ClusterError):
     """The object has changed since it was read, exists already, or is another one of the same name."""
 
 
-class NotFound(ClusterError):
+class NotFoundError(ClusterError):
     """There is no such object."""
 
 
-class Refused(ClusterError):
+class RefusedError(ClusterError):
     """The API server understood and said no: invalid, forbidden, over quota. Its message says why."""
 
 
-class Unavailable(ClusterError):
+class UnavailableError(ClusterError):
     """No answer in time, an answer that asks to come again later, or no right to act any more."""
 
 
@@ -77,7 +77,7 @@ class Client:
 
     Args:
         api: an open client of `kubernetes.aio`.
-        may_write: asked before every write but the Lease's; once False nothing is written any more.
+        may_write: asked before every write; once it says False nothing is written any more.
     """
 
     def __init__(self, api: ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
@@ -85,7 +85,7 @@ class Client:
         self._may_write = may_write
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
-        """One object. Raises NotFound."""
+        """One object. Raises NotFoundError."""
         found: Object = await self._json("GET", path_of(kind, namespace, name))
         return found
 
@@ -106,7 +106,7 @@ class Client:
             query["continue"] = page["metadata"]["continue"]
 
     async def create(self, kind: str, namespace: str, body: Object) -> Object:
-        """Makes an object. Raises Conflict if it exists."""
+        """Makes an object. Raises ConflictError if it exists."""
         return await self._write("POST", path_of(kind, namespace), body)
 
     async def apply(self, namespace: str, body: Object) -> Object:
@@ -116,27 +116,39 @@ class Client:
         return await self._write("PATCH", path, body, query=query, content=APPLY)
 
     async def replace(self, kind: str, namespace: str, body: Object) -> Object:
-        """Replaces an object; its resourceVersion must be the current one. Raises Conflict."""
+        """Replaces an object; its resourceVersion must be the current one. Raises ConflictError."""
         return await self._write("PUT", path_of(kind, namespace, body["metadata"]["name"]), body)
 
     async def merge(self, kind: str, namespace: str, name: str, patch: Object, subresource: str = "") -> Object:
-        """JSON merge patch. With a resourceVersion in its metadata it is refused (Conflict) if the object has changed."""
+        """JSON merge patch; with a resourceVersion in it refused (ConflictError) if the object has changed."""
         path = path_of(kind, namespace, name, subresource)
         return await self._write("PATCH", path, patch, query={"fieldManager": FIELD_MANAGER}, content=MERGE)
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_seconds: int | None = None) -> None:
-        """Deletes this very object, and with it what it owns; nothing if it is gone. Raises Conflict for another uid."""
-        options: dict[str, Any] = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+    async def delete(
+        self, kind: str, namespace: str, name: str, uid: str | None, grace_seconds: int | None = None
+    ) -> None:
+        """Deletes this very object (any of its name without uid), and with it what it owns; nothing if it is gone.
+
+        Raises ConflictError if the object is another one by now.
+        """
+        options: dict[str, Any] = {"propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             await self._write("DELETE", path_of(kind, namespace, name), options)
-        except NotFound:
+        except NotFoundError:
             return
 
     async def log(self, namespace: str, pod: str, container: str, previous: bool) -> str:
         """The end of a container's log, at most 256 kB; of the container before a restart if `previous`."""
-        query = {"container": container, "tailLines": "200", "limitBytes": str(2**18), "previous": str(previous).lower()}
+        query = {
+            "container": container,
+            "tailLines": "200",
+            "limitBytes": str(2**18),
+            "previous": str(previous).lower(),
+        }
         raw = await self._send("GET", path_of("Pod", namespace, pod, "log"), query, None, _Content(accept="*/*"))
         return raw.decode(errors="replace")
 
@@ -145,7 +157,7 @@ class Client:
         version, plural = KINDS[kind]
         try:
             served = await self._json("GET", f"/apis/{version}")
-        except NotFound:
+        except NotFoundError:
             return False
         return any(resource["name"] == plural for resource in served["resources"])
 
@@ -156,7 +168,7 @@ class Client:
         self, method: str, path: str, body: Object, query: Object | None = None, content: str = "application/json"
     ) -> Object:
         if not self._may_write():
-            raise Unavailable("this replica no longer leads")
+            raise UnavailableError("this replica no longer leads")
         answer: Object = json.loads(await self._send(method, path, query or {}, body, _Content(content)))
         return answer
 
@@ -166,12 +178,14 @@ class Client:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-                answer = await self._api.rest_client.request(method, url, headers=headers, body=body)
+                answer: Any = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
+                    method, url, headers=headers, body=body
+                )
                 raw: bytes = await answer.read()
         except TimeoutError as error:
-            raise Unavailable(f"{method} {path}: no answer within {TIMEOUT:.0f} s") from error
+            raise UnavailableError(f"{method} {path}: no answer within {TIMEOUT:.0f} s") from error
         except aiohttp.ClientError as error:
-            raise Unavailable(f"{method} {path}: {error}") from error
+            raise UnavailableError(f"{method} {path}: {error}") from error
         if answer.status >= 300:
             raise _error(answer.status, raw)
         return raw
@@ -194,19 +208,19 @@ def _error(status: int, raw: bytes) -> ClusterError:
     except (ValueError, KeyError, TypeError):
         message = f"HTTP {status}: {raw[:200].decode(errors='replace')}"
     if status == 409:
-        return Conflict(message)
+        return ConflictError(message)
     if status == 404:
-        return NotFound(message)
+        return NotFoundError(message)
     if status in (401, 408, 429) or status >= 500:
-        return Unavailable(message)
-    return Refused(message)
+        return UnavailableError(message)
+    return RefusedError(message)
 
 
 async def connect() -> ApiClient:
     """A client of the cluster that this process runs in, or of the one that KUBECONFIG names."""
     configuration = Configuration()
     if os.environ.get("KUBECONFIG"):
-        await load_kube_config(client_configuration=configuration, persist_config=False)
+        await load_kube_config(client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
     else:
-        load_incluster_config(client_configuration=configuration)
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     return ApiClient(configuration)

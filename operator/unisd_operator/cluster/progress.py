@@ -1,0 +1,50 @@
+"""How far trainings and stages are, asked of their pods: `GET http://POD:9400/progress`, many at once.
+
+Called by `process` every `progress_seconds`. The API server is not involved, and pods carry no token. An answer that
+does not come is an answer too: it says why.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import aiohttp
+
+from unisd_operator.observed import Answer, PodState
+
+PORT = 9400
+# Seconds for one answer: a pod that computes must not be taken for one that is gone.
+_TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
+_AT_ONCE = 64
+_MAX_BYTES = 2**16
+
+
+def source(pod: PodState) -> str | None:
+    """Which arm or stage a pod answers for; None if it does not."""
+    if pod.phase != "Running" or not pod.ip or pod.deleting_since is not None:
+        return None
+    if pod.role == "train" and pod.index == 0:
+        return pod.arm
+    return pod.role if pod.role in ("prepare", "contexts", "report") and pod.arm is None else None
+
+
+async def ask(pods: Iterable[PodState]) -> list[Answer]:
+    """The answers of pods, in their order."""
+    room = asyncio.Semaphore(_AT_ONCE)
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        return await asyncio.gather(*(_ask(session, pod, room) for pod in pods))
+
+
+async def _ask(session: aiohttp.ClientSession, pod: PodState, room: asyncio.Semaphore) -> Answer:
+    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+    try:
+        async with room, session.get(f"http://{host}:{PORT}/progress") as answer:
+            answer.raise_for_status()
+            values = json.loads(await answer.content.read(_MAX_BYTES))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        said = str(error) or type(error).__name__
+        return Answer(datetime.now(UTC), error=f"no progress from pod {pod.name} ({pod.ip}:{PORT}): {said}")
+    if not isinstance(values, dict):
+        return Answer(datetime.now(UTC), error=f"pod {pod.name} answered {type(values).__name__}, not an object")
+    return Answer(datetime.now(UTC), values)

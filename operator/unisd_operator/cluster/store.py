@@ -1,0 +1,214 @@
+"""What the watches have told, by run: filled by `handlers`, and by the answers to our own writes; read by `reconcile`.
+
+Events may come late: an answer of the API server to an apply is taken in at once, and older versions of an object that
+arrive after it are passed over. So nothing is written twice although the watch lags. Specifications are kept as bytes,
+which take a tenth of the memory of parsed ones.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from unisd_operator.api.names import RUN_UID
+from unisd_operator.api.resource import RunResource, read_resource
+from unisd_operator.cluster.observe import child_state, pod_state
+from unisd_operator.observed import Answer, ChildState, PodState
+
+Object = Mapping[str, Any]
+Key = tuple[str, str]
+"""Namespace and name of a run."""
+
+_REMEMBERED_DELETIONS = 10_000
+
+
+class _Run(NamedTuple):
+    uid: str
+    version: int
+    body: bytes
+
+
+class _Child(NamedTuple):
+    uid: str
+    version: int
+    state: ChildState | PodState
+    spec: bytes | None
+
+
+@dataclass
+class Notes:
+    """What was learnt of one run otherwise than by watching; lost with the process, and learnt again."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """By arm or stage."""
+    log_tails: dict[str, str] = field(default_factory=dict)
+    """By `pod/container`."""
+    log_keys: set[tuple[str, str, int]] = field(default_factory=set)
+    """Pod uid, container, restarts of the logs that were read."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """By arm or stage."""
+    job_refusals: dict[str, str] = field(default_factory=dict)
+    """By Job uid: its newest FailedCreate Event."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """By Job uid: when its Events were read, seconds of the monotonic clock."""
+    secrets: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By name: hash of the Secret applied last, and when, seconds of the monotonic clock."""
+    foreign_claim: bool = False
+    written: float = float("-inf")
+    """When status was written last, seconds of the monotonic clock."""
+
+
+class Store:
+    """All runs and their children.
+
+    Args:
+        gpu_resource: extended resource that stands for a GPU.
+    """
+
+    def __init__(self, gpu_resource: str) -> None:
+        self.has_kueue = False
+        """Whether Kueue's Workload kind is installed."""
+        self._gpu_resource = gpu_resource
+        self._runs: dict[Key, _Run] = {}
+        self._keys: dict[str, Key] = {}
+        self._children: dict[str, dict[tuple[str, str], _Child]] = {}
+        self._notes: dict[str, Notes] = {}
+        self._deleted: deque[str] = deque(maxlen=_REMEMBERED_DELETIONS)
+        self._deleted_set: set[str] = set()
+
+    def put_run(self, body: Object) -> None:
+        """Takes in a run, unless a newer version of it is known."""
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        known = self._runs.get(key)
+        version = int(metadata["resourceVersion"])
+        if metadata["uid"] in self._deleted_set or (known and known.version > version):
+            return
+        if known and known.uid != metadata["uid"]:
+            self._forget(known.uid)
+        slim = {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
+        self._runs[key] = _Run(metadata["uid"], version, json.dumps(slim, separators=(",", ":")).encode())
+        self._keys[metadata["uid"]] = key
+
+    def remove_run(self, body: Object) -> None:
+        """Forgets a run that was deleted."""
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        self._remember(metadata["uid"])
+        if key in self._runs and self._runs[key].uid == metadata["uid"]:
+            del self._runs[key]
+        self._forget(metadata["uid"])
+
+    def put(self, kind: str, body: Object) -> Key | None:
+        """Takes in a child, unless a newer version of it is known; the key of its run, if that is known."""
+        metadata = body["metadata"]
+        run = metadata.get("labels", {}).get(RUN_UID)
+        if run is None or metadata["uid"] in self._deleted_set:
+            return None
+        children = self._children.setdefault(run, {})
+        known = children.get((kind, metadata["name"]))
+        version = int(metadata["resourceVersion"])
+        if known is None or known.uid != metadata["uid"] or known.version <= version:
+            children[kind, metadata["name"]] = self._child(kind, body, version)
+        return self._keys.get(run)
+
+    def remove(self, kind: str, body: Object) -> Key | None:
+        """Forgets a child that was deleted; the key of its run, if that is known."""
+        metadata = body["metadata"]
+        self._remember(metadata["uid"])
+        run = metadata.get("labels", {}).get(RUN_UID, "")
+        self._drop(run, kind, metadata["name"], metadata["uid"])
+        return self._keys.get(run)
+
+    def mark_deleting(self, run: RunResource, child: ChildState | PodState) -> None:
+        """Takes note that the deletion of a child was accepted."""
+        kind = child.kind if isinstance(child, ChildState) else "Pod"
+        known = self._children.get(run.uid, {}).get((kind, child.name))
+        if known is not None and known.uid == child.uid and isinstance(known.state, ChildState):
+            self._children[run.uid][kind, child.name] = known._replace(state=replace(known.state, deleting=True))
+
+    def all_keys(self) -> list[Key]:
+        """All runs."""
+        return list(self._runs)
+
+    def run(self, key: Key) -> RunResource | None:
+        """A run as it was last seen."""
+        known = self._runs.get(key)
+        return None if known is None else read_resource(json.loads(known.body))
+
+    def notes(self, uid: str) -> Notes:
+        """What was learnt of a run otherwise."""
+        return self._notes.setdefault(uid, Notes())
+
+    def children(self, uid: str) -> tuple[ChildState, ...]:
+        """Children of a run other than pods."""
+        found = self._children.get(uid, {}).values()
+        return tuple(_whole(child) for child in found if isinstance(child.state, ChildState))
+
+    def pods(self, uid: str) -> tuple[PodState, ...]:
+        """Pods of a run."""
+        return tuple(c.state for c in self._children.get(uid, {}).values() if isinstance(c.state, PodState))
+
+    def all_pods(self) -> Iterator[tuple[Key, str, PodState]]:
+        """Every pod of a known run, with the run's key and uid."""
+        for uid, key in list(self._keys.items()):
+            for pod in self.pods(uid):
+                yield key, uid, pod
+
+    def uids(self, kind: str) -> set[str]:
+        """uids of all children of a kind, or of all runs."""
+        if kind == "SelfDistillRun":
+            return set(self._keys)
+        return {child.uid for kin in self._children.values() for (its, _), child in kin.items() if its == kind}
+
+    def retain(self, kind: str, before: set[str], seen: frozenset[str]) -> set[Key]:
+        """Forgets what was known before a list was asked for and is not on it; keys of the runs concerned.
+
+        A watch that had to begin anew says nothing of what was deleted meanwhile.
+        """
+        gone = before - seen
+        changed: set[Key] = set()
+        if kind == "SelfDistillRun":
+            for uid in gone & set(self._keys):
+                changed.add(self._keys[uid])
+                self._runs.pop(self._keys[uid], None)
+                self._forget(uid)
+            return changed
+        for run, kin in list(self._children.items()):
+            for (its, name), child in list(kin.items()):
+                if its == kind and child.uid in gone:
+                    self._drop(run, kind, name, child.uid)
+                    changed |= {self._keys[run]} if run in self._keys else set()
+        return changed
+
+    def _child(self, kind: str, body: Object, version: int) -> _Child:
+        if kind == "Pod":
+            return _Child(body["metadata"]["uid"], version, pod_state(body, self._gpu_resource), None)
+        state = child_state(kind, body)
+        spec = None if state.spec is None else json.dumps(state.spec, separators=(",", ":")).encode()
+        return _Child(state.uid, version, replace(state, spec=None), spec)
+
+    def _drop(self, run: str, kind: str, name: str, uid: str) -> None:
+        kin = self._children.get(run, {})
+        if (kind, name) in kin and kin[kind, name].uid == uid:
+            del kin[kind, name]
+        if not kin:
+            self._children.pop(run, None)
+
+    def _forget(self, uid: str) -> None:
+        self._keys.pop(uid, None)
+        self._notes.pop(uid, None)
+
+    def _remember(self, uid: str) -> None:
+        """An answer of ours that comes after the deletion must not bring the object back."""
+        if len(self._deleted) == self._deleted.maxlen:
+            self._deleted_set.discard(self._deleted[0])
+        self._deleted.append(uid)
+        self._deleted_set.add(uid)
+
+
+def _whole(child: _Child) -> ChildState:
+    state = child.state
+    assert isinstance(state, ChildState)
+    return state if child.spec is None else replace(state, spec=json.loads(child.spec))

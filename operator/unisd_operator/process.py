@@ -1,0 +1,187 @@
+"""The running operator: watches, queue, election, resync, progress and metrics, put together. Called by `__main__`."""
+
+import asyncio
+import base64
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import kopf
+from prometheus_client import start_http_server
+
+from unisd_operator.cluster import progress
+from unisd_operator.cluster.client import Client, ClusterError, ConflictError, NotFoundError, connect
+from unisd_operator.cluster.store import Key, Store
+from unisd_operator.handlers import CHILD_KINDS, RUN_KIND, SELECTOR, Watches, kopf_settings, registry
+from unisd_operator.leader import Leader
+from unisd_operator.metrics import Metrics
+from unisd_operator.queue import TransientError, WorkQueue
+from unisd_operator.reconcile import World, reconcile
+from unisd_operator.settings import Settings
+
+# Every so many resyncs the lists of all objects are compared with what is known of them.
+_RESYNCS_BETWEEN_SWEEPS = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The parts of one running operator."""
+
+    world: World
+    watches: Watches
+    leads: Callable[[], bool]
+
+    @property
+    def acts(self) -> bool:
+        """Whether runs are looked at: this replica leads, and has seen everything that exists."""
+        return self.leads() and self.watches.warm_since is not None
+
+    def wake_all(self, within: float = 0.0) -> None:
+        """Has every run looked at, spread over some seconds."""
+        for key in self.world.store.all_keys():
+            self.watches.queue.add(key, random.uniform(0.0, within))
+
+    async def turn(self, key: Key) -> float | None:
+        """One turn of a run, counted and timed. A standby only watches: it looks at all runs once it leads."""
+        metrics, begun = self.world.metrics, time.monotonic()
+        if not self.acts:
+            return None
+        metrics.reconciles.inc()
+        try:
+            return await reconcile(self.world, key)
+        except ConflictError:
+            return 1.0  # the run has changed: its watch event brings the next turn, or this does
+        except ClusterError as error:
+            metrics.errors.inc()
+            raise TransientError(str(error)) from error
+        except Exception:
+            metrics.errors.inc()
+            raise
+        finally:
+            metrics.duration.observe(time.monotonic() - begun)
+
+    async def resync(self) -> None:
+        """Looks at every run once a while although nothing happens, and for what watches did not tell."""
+        count = 0
+        while True:
+            count += 1
+            try:
+                await self._discover()
+                kinds = set(self.watches.listed_again)
+                if count % _RESYNCS_BETWEEN_SWEEPS == 0:
+                    kinds = {RUN_KIND, *CHILD_KINDS}
+                for kind in kinds:
+                    await self._sweep(kind)
+                self.world.metrics.resynced = time.monotonic()
+            except ClusterError as error:
+                log.warning("the resync was not finished: %s", error)
+            if self.acts:
+                self.wake_all(within=self.world.settings.resync_seconds / 2)
+            await asyncio.sleep(self.world.settings.resync_seconds)
+
+    async def _discover(self) -> None:
+        """Whether Kueue is installed; an operator of single namespaces starts anew to watch its Workloads."""
+        found, known = await self.world.client.has("Workload"), self.world.store.has_kueue
+        self.world.store.has_kueue = found
+        if found and not known and self.world.settings.namespaces and self.watches.warm_since is not None:
+            log.warning("Kueue was installed: the operator starts anew to watch its Workloads")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _sweep(self, kind: str) -> None:
+        """Forgets what was deleted while its watch was interrupted."""
+        store = self.world.store
+        if kind == "Workload" and not store.has_kueue:
+            return
+        before, seen = store.uids(kind), frozenset[str]()
+        namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
+        for namespace in namespaces:
+            seen |= await self.world.client.uids(kind, "" if kind == RUN_KIND else SELECTOR, namespace)
+        for key in store.retain(kind, before, seen):
+            self.watches.wake(key)
+        self.watches.listed_again.discard(kind)
+
+    async def ask_progress(self) -> None:
+        """Asks all trainings and stages how far they are, again and again."""
+        store = self.world.store
+        while True:
+            await asyncio.sleep(self.world.settings.progress_seconds)
+            if not self.acts:
+                continue
+            asked = [(key, uid, pod, who) for key, uid, pod in store.all_pods() if (who := progress.source(pod))]
+            answers = await progress.ask(pod for _, _, pod, _ in asked)
+            for (key, uid, _, who), answer in zip(asked, answers, strict=True):
+                known = store.notes(uid).answers
+                if who not in known or (known[who].values, known[who].error) != (answer.values, answer.error):
+                    self.watches.wake(key)
+                known[who] = answer
+
+
+async def operate(settings: Settings) -> None:
+    """Watches and reconciles until the process is told to end."""
+    store, queue = Store(settings.gpu_resource), WorkQueue[Key]()
+    identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    leader = Leader(identity, settings.lease_namespace, settings.lease_name, lambda: operator.wake_all(0.0))
+    leads = (lambda: leader.leads) if settings.leader_election else (lambda: True)
+    metrics = Metrics(settings.version, leads, lambda: queue.depth, lambda: queue.age)
+    watches = Watches(store, queue, metrics)
+    async with await connect() as api:
+        free = Client(api)
+        world = World(Client(api, may_write=leads), store, settings, await _key(free, settings), metrics)
+        operator = Operator(world, watches, leads)
+        server, thread = start_http_server(settings.port, registry=metrics.registry)
+        try:
+            await _until_told(operator, leader, free)
+        finally:
+            if settings.leader_election:
+                await leader.release(free)
+            server.shutdown()
+            thread.join()
+
+
+async def _until_told(operator: Operator, leader: Leader, free: Client) -> None:
+    """Runs all parts until kopf ends, which ends on SIGTERM; a part that breaks ends the process."""
+    settings, watches = operator.world.settings, operator.watches
+    async with asyncio.TaskGroup() as parts:
+        tasks = [
+            parts.create_task(watches.queue.run(settings.workers, operator.turn)),
+            parts.create_task(operator.resync()),
+            parts.create_task(operator.ask_progress()),
+        ]
+        if settings.leader_election:
+            tasks.append(parts.create_task(leader.run(free)))
+        await asyncio.sleep(0)
+        await kopf.operator(
+            registry=registry(watches),
+            settings=kopf_settings(settings),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+            standalone=True,
+        )
+        for task in tasks:
+            task.cancel()
+
+
+async def _key(client: Client, settings: Settings) -> bytes:
+    """The key that API keys of rollout servers are derived from, made once for the whole installation."""
+    namespace, name = settings.lease_namespace, settings.key_secret_name
+    try:
+        found = await client.get("Secret", namespace, name)
+    except NotFoundError:
+        if not settings.key_secret_create:
+            raise
+        value = base64.b64encode(secrets.token_bytes(32)).decode()
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"key": value}}
+        try:
+            found = await client.create("Secret", namespace, body)
+        except ConflictError:
+            found = await client.get("Secret", namespace, name)
+    return base64.b64decode(found["data"]["key"])
