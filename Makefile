@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra train --extra quickstart --extra dev
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: help setup quickstart test unit check bench generate lock clean
+.PHONY: help setup quickstart test unit cluster cluster-tools check bench generate lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,11 +39,19 @@ tiny: $(STAMP) examples/models/tiny ## set up, then a run of seconds on a model 
 browser: ## install the browser that opens the report in the tests, if there is none (Debian, as root)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
 
-test: $(STAMP) browser ## set up, then all tests that need no cluster node
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile
+cluster-tools: $(STAMP) ## build the programs of the test cluster, unless they are there (needs Go)
+	$(BIN)/python -m tests.cluster.binaries
+
+cluster: $(STAMP) ## a Kubernetes control plane with simulated nodes, until Ctrl-C; prints its kubeconfig
+	$(BIN)/python -m tests.cluster
+
+# One after the other: tests on a cluster mind what takes the processor from its controllers.
+test: $(STAMP) browser cluster-tools ## set up, then all tests that need no cluster node
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m cluster
 
 unit: $(STAMP) ## the fast tests alone
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not cluster"
 
 check: $(STAMP) ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .
@@ -51,10 +59,12 @@ check: $(STAMP) ## format, lint, types, import contracts, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(MAKE) --no-print-directory generate
-	git diff --exit-code -- docs/manifest.md docs/schema.json
+	git diff --exit-code -- docs/manifest.md docs/schema.json docs/operator/reference.md crds charts
 
 generate: $(STAMP) ## write the generated files anew
 	$(BIN)/python -m unisd.config.reference docs
+	$(BIN)/python -m unisd_operator.api.schema crds charts/unisd-crds/files
+	$(BIN)/python charts/generate.py
 
 bench: $(STAMP) ## time and memory of the objective, beside its naive form
 	$(BIN)/python bench/objective.py

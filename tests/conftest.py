@@ -18,6 +18,8 @@ from unisd.job import Job, stage_function
 from unisd.rundir import RunDir
 from unisd.stages import stages
 
+pytest_plugins = ["tests.cluster.plugin"]
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

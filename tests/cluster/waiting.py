@@ -1,0 +1,26 @@
+"""Waiting for what a cluster does in its own time; used by the cluster and by tests."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found], within: float = 30, every: float = 0.1) -> Found:
+    """Calls `look` until it returns something true or no longer raises `AssertionError`, and returns that.
+
+    `within` and `every` are seconds. Raises `AssertionError` with the last answer when the time is over.
+    """
+    end = time.monotonic() + within
+    while True:
+        try:
+            found = look()
+            if found:
+                return found
+            last = repr(found)
+        except AssertionError as error:
+            last = str(error)
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {within} s; the last answer: {last}")
+        time.sleep(every)
