@@ -50,7 +50,7 @@ def join(group: Path, pid: int) -> bool:
 def _place(controller: str, root: Path) -> tuple[Path, str]:
     """This process's own group for a controller, and the file that limits a group in it."""
     unified, separate = _FILES[controller]
-    own = {}
+    own: dict[str, str] = {}
     for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), path.lstrip("/"))
