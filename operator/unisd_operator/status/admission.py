@@ -1,10 +1,11 @@
 """Which pending components may begin: shared stages, retry times, slots and Kueue. Pure; called by `derive`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from unisd_operator.api.status import ENDED, Component, Stage, Waiting
 from unisd_operator.planning.config_map import config_hash
-from unisd_operator.status.arms import admitted, trains
+from unisd_operator.planning.images import images
+from unisd_operator.status.arms import admitted
 from unisd_operator.status.attempts import fail
 from unisd_operator.status.deadlines import ACTIVE
 from unisd_operator.status.failures import failure
@@ -24,7 +25,7 @@ def first_components(turn: Turn) -> list[Component]:
             seed=arm.seed,
             config_hash=config_hash(turn.run, arm.name),
         )
-        for arm in turn.run.arms
+        for arm in turn.arms.values()
     ]
 
 
@@ -68,8 +69,7 @@ def _start(turn: Turn, stages: Sequence[Stage], arm: Component, free: int) -> Co
 
 def _needed(turn: Turn, stages: Sequence[Stage], arm: Component) -> list[Stage]:
     """The shared stages whose results the component reads."""
-    resolved = next(item for item in turn.run.arms if item.name == arm.name)
-    negatives = resolved.objective.contrastive is not None
+    negatives = turn.arms[arm.name].objective.contrastive is not None
     return [stage for stage in stages if stage.name == "prepare" or (stage.name == "contexts" and negatives)]
 
 
@@ -114,7 +114,7 @@ def _from_queue(turn: Turn, arm: Component) -> Component:
 def _begin(turn: Turn, arm: Component) -> Component:
     """The component with its slot; the images of the attempt are settled here."""
     progress = arm.progress.model_copy(update={"last_updated_time": None}) if arm.progress else None
-    to_train = trains(turn, arm) and arm.trained_time is None
+    to_train = turn.arms[arm.name].trains and arm.trained_time is None
     return but(
         arm,
         phase="Starting" if to_train else "Evaluating",
@@ -122,14 +122,5 @@ def _begin(turn: Turn, arm: Component) -> Component:
         retry_time=None,
         waiting=None,
         progress=progress,
-        images=_images(turn),
+        images=images(turn.spec, turn.settings, {}),
     )
-
-
-def _images(turn: Turn) -> Mapping[str, str]:
-    spec, images = turn.spec, turn.settings.images
-    return {
-        "trainer": spec.trainer.image or images.trainer,
-        "rollout": spec.rollout.image or images.rollout,
-        "evaluation": spec.evaluation.image or images.trainer,
-    }

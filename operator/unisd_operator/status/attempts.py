@@ -65,13 +65,18 @@ def release(turn: Turn, work: Work, waiting: Waiting) -> Work:
 
 
 def interrupt(turn: Turn, work: Work, phase: str, waiting: Waiting | None) -> Work:
-    """The work when its pods are stopped from outside (suspension, Kueue): the same attempt goes on later.
+    """The work when its pods are stopped from outside (suspension, Kueue): the same attempt goes on later."""
+    return away_from_lost(turn, but(stopped(turn, work), phase=phase, waiting=waiting))
 
-    Unless one of them is on a node that does not answer: what might revive there must not share the attempt's folder.
+
+def away_from_lost(turn: Turn, work: Work) -> Work:
+    """The work that goes on later, under another attempt if a pod of this one is on a node that does not answer.
+
+    What might revive there must not share the attempt's folder.
     """
     pods = turn.observed.pods_of(work.name if isinstance(work, Component) else None)
     lost = any(turn.lost(pod) and pod.attempt == work.attempt for pod in pods)
-    return but(stopped(turn, work), phase=phase, waiting=waiting, attempt=work.attempt + lost)
+    return but(work, attempt=work.attempt + 1) if lost else work
 
 
 def backoff(turn: Turn, count: int) -> timedelta:

@@ -107,8 +107,9 @@ def _of_pod(turn: Turn, pod: PodState) -> Iterator[tuple[datetime, Failure]]:
     if pod.role in SERVERS:
         yield from _of_server(turn, pod)
         return
-    disrupted = _of_disruption(turn, pod)
-    if disrupted is not None:
+    if pod.phase == "Succeeded":
+        return
+    if (disrupted := _of_disruption(turn, pod)) is not None:
         yield _EARLIEST, disrupted
         return
     for container in pod.containers:
@@ -179,7 +180,7 @@ def _of_exit(turn: Turn, pod: PodState, container: ContainerState) -> Failure:
 
 def _told(told: Mapping[str, object], log: str, pod: PodState, container: ContainerState) -> Failure:
     """The container's own words; what it calls NonZeroExit may have a cause that its log names."""
-    reason = _known(str(told.get("reason")), log)
+    reason = _known(str(told.get("reason")), f"{told['message']}\n{log}")
     found = failure(reason, cut(str(told["message"]), 2048), pod, container)
     # The stages name the way out themselves in every error that they foresee.
     return found if reason in ("CudaError", "NcclError") else found.model_copy(update={"message": _plain(told)})

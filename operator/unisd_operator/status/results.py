@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from unisd_operator.api.status import Checkpoint, Component, PolicyVersion, Progress, Rollout, Score
+from unisd_operator.api.status import Checkpoint, Component, PolicyVersion, Progress, Rollout, Score, Stage
 from unisd_operator.observed import PodState
 from unisd_operator.status.turn import Turn, but
 
@@ -22,11 +22,11 @@ METER_EVERY = timedelta(seconds=60)
 
 
 def left(pods: Iterable[PodState]) -> Mapping[str, Any] | None:
-    """The result in the termination message of the first pod that ended well and left one."""
+    """The result in the termination message of the first pod that left one; a trainer that was stopped does, too."""
     for pod in pods:
         for container in pod.containers:
             result = message(container.terminated_message).get("result")
-            if container.exit_code == 0 and isinstance(result, Mapping):
+            if isinstance(result, Mapping):
                 return result
     return None
 
@@ -46,6 +46,15 @@ def with_answer(turn: Turn, arm: Component) -> Component:
     if answer is None or answer.values is None or arm.admitted_time is None or answer.time < arm.admitted_time:
         return arm
     return _with_values(arm, answer.values, answer.time)
+
+
+def with_stage_answer(turn: Turn, stage: Stage) -> Stage:
+    """The stage with what its pod last answered in this attempt."""
+    answer = turn.observed.answers.get(stage.name)
+    if answer is None or stage.admitted_time is None or answer.time < stage.admitted_time:
+        return stage
+    found = read_progress(answer.values)
+    return but(stage, progress=_moved(stage.progress or Progress(), found, answer.time)) if found else stage
 
 
 def with_result(turn: Turn, arm: Component, result: Mapping[str, Any] | None) -> Component:

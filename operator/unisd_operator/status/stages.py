@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from unisd.stages import stages as stages_of
-from unisd_operator.api.status import ENDED, Component, Stage, Waiting
+from unisd_operator.api.status import ENDED, Component, Failure, Stage, Waiting
 from unisd_operator.observed import PodState
-from unisd_operator.status.attempts import fail, interrupt, release
+from unisd_operator.planning.images import images
+from unisd_operator.status.attempts import away_from_lost, fail, interrupt, release
 from unisd_operator.status.deadlines import ACTIVE, not_placed
 from unisd_operator.status.failures import failure, job_failure, pod_failure, refused
-from unisd_operator.status.results import read_progress
+from unisd_operator.status.results import with_stage_answer
 from unisd_operator.status.turn import Turn, but
 from unisd_operator.status.waiting import foreign_claim, is_running, not_let_in, not_started, waiting
 
@@ -27,31 +28,34 @@ def first_stages(turn: Turn) -> list[Stage]:
 
 
 def advance_stages(turn: Turn, stages: Sequence[Stage], components: Sequence[Component]) -> list[Stage]:
-    """The stages after this turn. A report that will never have anything to tell leaves the list."""
-    found: dict[str, Stage] = {}
+    """The stages after this turn. One that nobody needs any more leaves the list."""
+    found: list[Stage] = []
     for stage in stages:
-        ready = _ready(stage, found, components)
-        if stage.name != "report" or stage.phase != "Pending" or not _pointless(components):
-            found[stage.name] = _advance(turn, stage, ready)
-    return list(found.values())
+        if stage.phase in ENDED:
+            found.append(stage)
+        elif not _pointless(stage, components):
+            found.append(_advance(turn, stage, _ready(stage, found, components)))
+    return found
 
 
-def _ready(stage: Stage, before: dict[str, Stage], components: Sequence[Component]) -> bool:
+def _ready(stage: Stage, before: Sequence[Stage], components: Sequence[Component]) -> bool:
     """Whether all that a stage reads is there."""
     if stage.name == "report":
         return all(arm.phase in ENDED for arm in components)
-    return all(done.phase == "Succeeded" for done in before.values())
+    return all(done.phase == "Succeeded" for done in before)
 
 
-def _pointless(components: Sequence[Component]) -> bool:
-    return all(arm.phase == "Failed" for arm in components)
+def _pointless(stage: Stage, components: Sequence[Component]) -> bool:
+    """A report without a result to tell; negatives when every component has ended without them."""
+    ends = ("Failed",) if stage.name == "report" else tuple(ENDED)
+    return all(arm.phase in ends for arm in components)
 
 
 def _advance(turn: Turn, stage: Stage, ready: bool) -> Stage:
-    if stage.phase in ENDED:
-        return stage
     if stage.phase in ACTIVE:
         stage = _watch(turn, stage)
+    elif stage.phase == "Suspended":
+        stage = away_from_lost(turn, stage)
     if turn.spec.suspend and stage.phase not in (*ENDED, "Suspended"):
         return interrupt(turn, stage, "Suspended", None)
     if stage.phase == "Suspended" and not turn.spec.suspend:
@@ -61,45 +65,43 @@ def _advance(turn: Turn, stage: Stage, ready: bool) -> Stage:
 
 def _start(turn: Turn, stage: Stage, ready: bool) -> Stage:
     """A pending stage, begun if nothing stands against it."""
-    if not ready:
-        return stage
-    if stage.retry_time is not None and turn.now < stage.retry_time:
+    if not ready or (stage.retry_time is not None and turn.now < stage.retry_time):
         return stage
     if (foreign := foreign_claim(turn)) is not None:
         return but(stage, waiting=foreign)
     if _leftovers(turn, stage):
         return but(stage, waiting=waiting("WaitingForPods", "pods of the attempt before have not ended yet"))
-    image = _image(turn, stage)
+    image = images(turn.spec, turn.settings, {})["preparation"]
     return but(stage, phase="Starting", admitted_time=turn.now, retry_time=None, image=image, waiting=None)
 
 
-def _image(turn: Turn, stage: Stage) -> str:
-    spec, images = turn.spec, turn.settings.images
-    own = spec.evaluation.image if stage.name == "report" else spec.preparation.image
-    return own or images.trainer
-
-
 def _leftovers(turn: Turn, stage: Stage) -> bool:
-    makers = [c for c in turn.observed.of(None, stage.name) if c.kind in ("Job", "Deployment")]
-    return bool(makers or turn.observed.pods_of(None, stage.name))
+    """Whether something is left of an earlier attempt's pods and their makers."""
+    roles = (stage.name, "rollout") if stage.name == "contexts" else (stage.name,)
+    makers = [c for c in turn.observed.of(None) if c.role in roles and c.kind in ("Job", "Deployment")]
+    return bool(makers or [pod for pod in turn.observed.pods_of(None) if pod.role in roles])
 
 
 def _watch(turn: Turn, stage: Stage) -> Stage:
     """A stage that has begun: done, failed, or how far it is."""
-    job, pods = turn.job(stage, stage.name), turn.pods(stage, stage.name)
-    stage = _with_answer(turn, stage)
-    if any(is_running(pod) for pod in pods) and stage.start_time is None:
+    job, workers = turn.job(stage, stage.name), turn.pods(stage, stage.name)
+    pods = [*workers, *turn.pods(stage, "rollout")] if stage.name == "contexts" else workers
+    stage = with_stage_answer(turn, stage)
+    if any(is_running(pod) for pod in workers) and stage.start_time is None:
         stage = but(stage, start_time=turn.now)
     if job is not None and job.succeeded:
         return but(stage, phase="Succeeded", completion_time=turn.now, admitted_time=None, waiting=None)
-    servers = turn.pods(stage, "rollout") if stage.name == "contexts" else []
-    found = refused(turn, stage) or pod_failure(turn, [*pods, *servers]) or job_failure(turn, job, pods)
-    if found is not None:
+    if (found := _failure(turn, stage, pods)) is not None:
         return fail(turn, stage, found)
-    if pods and all(map(is_running, pods)):
+    if stage.phase == "Running" or (workers and all(map(is_running, workers)) and all(pod.scheduled for pod in pods)):
         return but(stage, phase="Running", waiting=None)
     refusal = turn.refusal(stage)
     return _wait(turn, stage, not_let_in(refusal) if refusal else not_started(turn, [job], pods, wanted=1), pods)
+
+
+def _failure(turn: Turn, stage: Stage, pods: list[PodState]) -> Failure | None:
+    workers = [pod for pod in pods if pod.role == stage.name]
+    return refused(turn, stage) or pod_failure(turn, pods) or job_failure(turn, turn.job(stage, stage.name), workers)
 
 
 def _wait(turn: Turn, stage: Stage, why: Waiting, pods: Sequence[PodState]) -> Stage:
@@ -109,13 +111,3 @@ def _wait(turn: Turn, stage: Stage, why: Waiting, pods: Sequence[PodState]) -> S
     if pods and all(pod.scheduled for pod in pods):
         return fail(turn, stage, failure("DeadlineExceeded", f"its pod does not start: {why.message}"), final=False)
     return release(turn, stage, why)
-
-
-def _with_answer(turn: Turn, stage: Stage) -> Stage:
-    answer = turn.observed.answers.get(stage.name)
-    found = read_progress(answer.values) if answer else None
-    if answer is None or found is None or stage.admitted_time is None or answer.time < stage.admitted_time:
-        return stage
-    before = stage.progress
-    moved = answer.time if before is None or before.step != found.step else before.last_updated_time
-    return but(stage, progress=found.model_copy(update={"last_updated_time": moved}))

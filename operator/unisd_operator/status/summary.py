@@ -41,6 +41,9 @@ def invalid(run: RunResource, now: datetime) -> Status:
         "Ready": (False, "InvalidSpec", message),
         "Reconciling": (False, "InvalidSpec", ""),
         "Stalled": (True, "InvalidSpec", message),
+        "Complete": (False, "InvalidSpec", ""),
+        "Failed": (True, "InvalidSpec", message),
+        "Suspended": (False, "InvalidSpec", ""),
     }
     update = {"observed_generation": run.generation, "phase": "Invalid", "reason": "InvalidSpec"}
     status = run.status.model_copy(update=update)

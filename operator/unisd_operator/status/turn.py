@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
+from unisd.config.resolve import Arm
 from unisd.config.run import RunSpec
 from unisd_operator.api.names import Role
 from unisd_operator.api.resource import RunResource
@@ -34,6 +36,11 @@ class Turn:
         """The specification of a valid run."""
         assert self.run.run is not None, "an invalid run is not derived further"
         return self.run.run.spec
+
+    @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """Every component at every seed, resolved, by name."""
+        return {arm.name: arm for arm in self.run.arms}
 
     def job(self, work: Stage | Component, role: Role) -> ChildState | None:
         """The Job of the attempt under way."""
