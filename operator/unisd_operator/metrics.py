@@ -45,7 +45,7 @@ class Sample(NamedTuple):
     value: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Metrics(Collector):
     """Everything that is scraped."""
 
