@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,7 +38,7 @@ class RunResource:
         assert self.run is not None, "only valid runs are planned"
         return self.run.spec
 
-    @property
+    @cached_property
     def arms(self) -> tuple[Arm, ...]:
         """Every component at every seed."""
         return resolve(self.spec)
