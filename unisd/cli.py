@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="check manifests; shows every problem")
     validate.add_argument("-f", "--file", type=Path, required=True, nargs="+", help="manifests")
     validate.set_defaults(command=_validate)
+    render = commands.add_parser("render", help="print every object that the operator makes of a manifest")
+    render.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
+    render.add_argument("--settings", type=Path, help="the installation's settings, as its chart mounts them")
+    render.set_defaults(command=_render)
     schema = commands.add_parser("schema", help="print the JSON Schema of manifests, for editors")
     schema.set_defaults(command=_schema)
     explain = commands.add_parser("explain", help="show what a preset sets, with units and reasons")
@@ -100,11 +104,12 @@ def _stages_of(run: "SelfDistillRun") -> "tuple[Stage, ...]":
     from unisd.models import content_digest
     from unisd.stages import stages
 
-    sources = {}
     source = run.spec.task.source
-    for field, path in (("model", run.spec.model.path), ("rows", source.path if source else None)):
-        if path is not None and Path(path).exists():
-            sources[field] = content_digest(Path(path))
+    read = {"model": run.spec.model.path, "rows": source.path if source else None}
+    read |= {f"rows:{given.task}": given.path for given in run.spec.evaluation.sources or ()}
+    sources = {
+        field: content_digest(Path(path)) for field, path in read.items() if path is not None and Path(path).exists()
+    }
     return stages(run, sources)
 
 
@@ -190,6 +195,30 @@ def _validate(options: argparse.Namespace) -> int:
         if run is not None:
             _say(f"{path}: valid")
     return 0 if valid else _BAD_INPUT
+
+
+def _render(options: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from unisd.config.base import ConfigError
+    from unisd.config.load import load_cluster_run
+    from unisd_operator.planning.render import gpus, render, to_yaml
+    from unisd_operator.settings import Settings, read_settings
+
+    try:
+        run = load_cluster_run(options.file)
+        settings = read_settings(options.settings) if options.settings else Settings()
+    except (ConfigError, ValidationError, OSError) as error:
+        _complain(str(error))
+        return _BAD_INPUT
+    _say(to_yaml(render(run, settings)).rstrip())
+    rows = gpus(run, settings)
+    for row in rows:
+        training = f"{row.trainer} to train" + (f" + {row.rollout} rollout" if row.rollout else "")
+        _complain(f"{row.component}: GPUs: {training}, then {row.evaluation} to evaluate")
+    at_once = sorted((row.most for row in rows), reverse=True)[: run.spec.parallelism]
+    _complain(f"{run.metadata.name}: at most {sum(at_once)} GPUs at once (parallelism {run.spec.parallelism})")
+    return 0
 
 
 def _schema(_options: argparse.Namespace) -> int:

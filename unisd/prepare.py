@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from unisd.chat import prompt_ids
-from unisd.config.resolve import Arm, resolve
+from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.config.run import RunSpec
+from unisd.config.task import Task
 from unisd.contexts.layout import auxiliary_messages, teacher_messages
 from unisd.contexts.neighbours import neighbours
 from unisd.failures import StageError
@@ -116,7 +117,7 @@ def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, li
     """Training rows, probe rows carved from them, and evaluation rows by task."""
     task = task_for(spec.task)
     train = task.examples("train")
-    evaluation: dict[str, list[Example]] = {spec.task.name: task.examples("eval")}
+    evaluation: dict[str, list[Example]] = {config.name: _evaluation_rows(spec, config) for config in evaluated_tasks(spec)}
     if spec.evaluation.every_steps is None:
         return train, [], evaluation
     count = spec.evaluation.probe_examples
@@ -127,6 +128,15 @@ def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, li
     ranked = sorted(train, key=lambda example: (stable_fraction(f"{example.id}/probe", spec.task.seed), example.id))
     chosen = {example.id for example in ranked[:count]}
     return [e for e in train if e.id not in chosen], [e for e in train if e.id in chosen], evaluation
+
+
+def _evaluation_rows(spec: RunSpec, config: Task) -> list[Example]:
+    try:
+        return task_for(config).examples("eval")
+    except ValueError as error:
+        if config.name == spec.task.name:
+            raise
+        raise ValueError(f"spec.evaluation, task {config.name}: {error}") from None
 
 
 def _donors(spec: RunSpec, train: Sequence[Example]) -> dict[str, dict[str, list[str]]]:
@@ -147,6 +157,7 @@ class _Lengths:
     def __init__(self, spec: RunSpec, tokenizer: Any) -> None:
         arms = resolve(spec)
         self._tokenizer = tokenizer
+        self._task = task_for(spec.task)
         self._layout = spec.contexts.layout
         self._cap = spec.contexts.max_generated_tokens
         self._samples = any(arm.samples for arm in arms)
@@ -181,7 +192,10 @@ class _Lengths:
         given = example.negative
         if given is not None:
             return self._count(teacher_messages(example, given, self._layout))
-        return self._count(teacher_messages(example, "Reasoning: \nAnswer: X", self._layout)) + self._cap
+        request = self._task.negative_request(example)
+        if request is None:
+            return 0
+        return self._count(teacher_messages(example, request.frame, self._layout)) + self._cap
 
     def _count(self, messages: Iterable[Any]) -> int:
         return len(prompt_ids(self._tokenizer, list(messages)))

@@ -15,7 +15,7 @@ from unisd.config.run import SelfDistillRun
 
 StageKind = Literal["prepare", "contexts", "train", "evaluate", "report"]
 # Raise when a stage's output changes for equal inputs, so that older results are not taken for current ones.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def stages(run: SelfDistillRun, sources: Mapping[str, str]) -> tuple[Stage, ...]
 
     Args:
         run: a valid run.
-        sources: content digests of the local files that the run reads (model, rows), by field.
+        sources: content digests of the local files that the run reads (model, rows, rows:TASK), by field.
     """
     arms = resolve(run.spec)
     prepare = Stage("prepare", "prepare", _hash(prepare_inputs(run, arms), sources), uses_device=True)
@@ -81,7 +81,10 @@ def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage |
             uses_device=True,
         )
         found.append(before)
-    inputs = {"evaluation": _plain(run.spec.evaluation), "limit": arm.training.max_completion_tokens}
+    inputs = {
+        "evaluation": _plain(run.spec.evaluation.model_copy(update={"sources": None})),
+        "limit": arm.training.max_completion_tokens,
+    }
     needed = tuple(dict.fromkeys(("prepare", before.name)))
     found.append(Stage(f"evaluate/{arm.name}", "evaluate", _hash(inputs, before.hash), needed, arm, uses_device=True))
     return found
@@ -102,6 +105,7 @@ def prepare_inputs(run: SelfDistillRun, arms: tuple[Arm, ...]) -> dict[str, Any]
         "negatives": any(arm.objective.contrastive for arm in arms),
         "lengths": [training.max_prompt_tokens, training.max_completion_tokens],
         "evaluation": [run.spec.evaluation.tasks, run.spec.evaluation.every_steps, run.spec.evaluation.probe_examples],
+        "sources": [[given.task, given.hub, given.revision] for given in run.spec.evaluation.sources or ()],
     }
 
 

@@ -11,7 +11,7 @@ from unisd.config.base import ConfigError
 from unisd.config.load import load_run, parse_run, plain
 from unisd.config.planned import PLANNED
 from unisd.config.presets import BASELINES, PRESETS
-from unisd.config.resolve import resolve
+from unisd.config.resolve import evaluated_tasks, resolve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -97,13 +97,33 @@ def test_arms_are_components_by_seeds():
         ({"task": {"name": "cos_e", "grading": "exact"}}, "spec.task.grading: belongs to task custom"),
         ({"task": {"name": "cos_e", "subset": "full"}}, "spec.task.subset: belongs to task mbpp"),
         ({"task": {"name": "cos_e", "source": {}}}, "spec.task.source: give exactly one of hub, path and configMap"),
-        ({"task": {"name": "gpqa"}}, "spec.task.name: task gpqa arrives with the release"),
+        ({"task": {"name": "gpqa"}}, "spec.task.name: is for evaluation only: train on another"),
         ({"rollout": {"engine": "vllm"}}, "spec.rollout.engine: engine vllm arrives with the release"),
         ({"training": {"learningRate": float("nan")}}, "spec.training.learningRate: should be a finite number"),
         ({"evaluation": {"checkpoint": "best"}}, "spec.evaluation.checkpoint: the best checkpoint is found by probes"),
         ({"successPolicy": {"type": "AtLeast"}}, "spec.successPolicy.count: belongs to type AtLeast"),
         ({"contexts": {"count": 1}}, "spec.contexts.count: agreement compares contexts and needs at least 2"),
-        ({"evaluation": {"tasks": ["mbpp"]}}, "spec.evaluation.tasks[0]: evaluation mbpp on rows of another task"),
+        (
+            {"evaluation": {"sources": [{"task": "gpqa", "path": "x"}]}},
+            "spec.evaluation.sources[0].task: must be one of evaluation.tasks",
+        ),
+        (
+            {"evaluation": {"tasks": ["cos_e"], "sources": [{"task": "cos_e", "path": "x"}]}},
+            "spec.evaluation.sources[0].task: must be one of evaluation.tasks, and not the run's own task",
+        ),
+        (
+            {"evaluation": {"tasks": ["gpqa"], "sources": [{"task": "gpqa", "path": "x", "hub": "a/b"}]}},
+            "spec.evaluation.sources[0]: give exactly one of hub and path",
+        ),
+        (
+            {
+                "evaluation": {
+                    "tasks": ["gpqa"],
+                    "sources": [{"task": "gpqa", "path": "x"}, {"task": "gpqa", "path": "y"}],
+                }
+            },
+            "spec.evaluation.sources[1].task: has a source already",
+        ),
         ({"evaluation": {"tasks": []}}, "spec.evaluation.tasks: List should have at least 1 item"),
         (
             {"training": {"lossTokensToSkip": 8, "maxCompletionTokens": 8}},
@@ -177,11 +197,17 @@ def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
 
 
 def test_paths_are_relative_to_the_manifest(tmp_path):
-    data = manifest(model={"path": "model"}, task={"name": "cos_e", "source": {"path": "rows"}})
+    other = {"tasks": ["cos_e", "gpqa"], "sources": [{"task": "gpqa", "path": "questions"}]}
+    data = manifest(
+        model={"path": "model"}, task={"name": "cos_e", "source": {"path": "rows"}, "seed": 4}, evaluation=other
+    )
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     run = load_run(tmp_path / "run.yaml")
     assert run.spec.model.path == str(tmp_path / "model")
     assert run.spec.task.source.path == str(tmp_path / "rows")
+    own, gpqa = evaluated_tasks(run.spec)
+    assert own == run.spec.task
+    assert (gpqa.name, gpqa.source.path, gpqa.seed) == ("gpqa", str(tmp_path / "questions"), 4)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)

@@ -4,16 +4,31 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unisd.config.base import PositiveInt
+from unisd.config.base import Config, FilePath, HubId, Name, PositiveInt
 from unisd.config.cluster import Container
 from unisd.config.task import TaskName
+
+
+class EvaluationSource(Config):
+    """Where the rows of another task than the run's come from; exactly one of hub and path."""
+
+    task: TaskName
+    """The task, one of `evaluation.tasks`."""
+    hub: HubId | None = None
+    """Hub dataset id with rows in the task's published schema."""
+    revision: Name | None = None
+    """Commit of the hub dataset. Default: the one this release was tested with."""
+    path: FilePath | None = None
+    """A JSON Lines file, or a folder with `test.jsonl` (or `validation.jsonl`)."""
 
 
 class Evaluation(Container):
     """Evaluation of every component on held-out rows."""
 
     tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] | None = None
-    """Tasks to score. Default: the run's own task."""
+    """Tasks to score, e.g. `[scienceqa, gpqa]` or `[mbpp, humaneval]`. Default: the run's own task."""
+    sources: Annotated[list[EvaluationSource], Field(max_length=16)] | None = None
+    """Rows of other tasks than the run's. Default: each task's hub dataset at a pinned revision."""
     perplexity: bool = True
     """Gold-completion and retention perplexity beside the scores. Default true."""
     every_steps: PositiveInt | None = None

@@ -25,6 +25,11 @@ def load_run(path: Path) -> SelfDistillRun:
     return _absolute_paths(run, path.resolve().parent)
 
 
+def load_cluster_run(path: Path) -> SelfDistillRun:
+    """The run that a manifest describes, as a cluster takes it. Raises ConfigError as `load_run` does."""
+    return parse_cluster_run(_read_yaml(path), source=str(path))
+
+
 def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
     """The run that plain data describes, to be run on one machine. Raises ConfigError with every problem."""
     return _parse(data, source, {**PLANNED, **ON_ONE_MACHINE})
@@ -126,4 +131,10 @@ def _absolute_paths(run: SelfDistillRun, folder: Path) -> SelfDistillRun:
     if spec.task.source is not None and spec.task.source.path is not None:
         source = spec.task.source.model_copy(update={"path": str(folder / spec.task.source.path)})
         spec = spec.model_copy(update={"task": spec.task.model_copy(update={"source": source})})
+    if spec.evaluation.sources is not None:
+        sources = [
+            given if given.path is None else given.model_copy(update={"path": str(folder / given.path)})
+            for given in spec.evaluation.sources
+        ]
+        spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"sources": sources})})
     return run.model_copy(update={"spec": spec})

@@ -5,17 +5,10 @@ goes when its capability arrives; the list ends empty.
 """
 
 _REST = "arrives with the release 'All of UniSD: every mode, data set, baseline and evaluation'"
-_OTHERS = ("scienceqa", "toolalpaca", "medmcqa", "gsm8k", "gpqa", "humaneval")
 
 PLANNED: dict[str, str] = {
-    **{f"task:{name}": _REST for name in _OTHERS},
-    **{
-        f"evaluation:{name}": f"on rows of another task than the run's {_REST}"
-        for name in ("cos_e", "mbpp", "custom", *_OTHERS)
-    },
     **{f"preset:{name}": _REST for name in ("sdft", "gkd", "opsd", "ssd")},
     "contexts:induction": _REST,
-    "contrastive:mbpp": _REST,
     "tracking:wandb": _REST,
     "outputs:hub": "arrives with the release 'End to end on a real node'",
 }

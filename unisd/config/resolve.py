@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unisd.config.base import Config, Problem
+from unisd.config.evaluation import EvaluationSource
 from unisd.config.objective import (
     Agreement,
     Clip,
@@ -18,11 +19,10 @@ from unisd.config.objective import (
 )
 from unisd.config.presets import PRESETS, Method, PresetName, method_of
 from unisd.config.run import Component, RunSpec
-from unisd.config.task import Contexts
+from unisd.config.task import EVALUATION_ONLY, Contexts, Source, Task, TaskName
 from unisd.config.training import Training
 
 MAX_ARMS = 64
-MULTIPLE_CHOICE = frozenset({"scienceqa", "cos_e", "medmcqa", "gpqa"})
 
 
 class Objective(Config):
@@ -76,6 +76,20 @@ def resolve(spec: RunSpec) -> tuple[Arm, ...]:
     return tuple(_arm(spec, component, seed) for component in spec.components for seed in spec.seeds)
 
 
+def evaluated_tasks(spec: RunSpec) -> tuple[Task, ...]:
+    """The tasks that every component is scored on, each with where its rows come from."""
+    given = {source.task: source for source in spec.evaluation.sources or ()}
+    return tuple(
+        spec.task if name == spec.task.name else _other_task(spec, name, given.get(name))
+        for name in spec.evaluation.tasks or [spec.task.name]
+    )
+
+
+def _other_task(spec: RunSpec, name: TaskName, given: EvaluationSource | None) -> Task:
+    source = None if given is None else Source(hub=given.hub, revision=given.revision, path=given.path)
+    return Task(name=name, source=source, seed=spec.task.seed, max_eval_examples=spec.task.max_eval_examples)
+
+
 def problems(spec: RunSpec, planned: Mapping[str, str]) -> list[Problem]:
     """Everything wrong with a well-typed spec, and every capability of it that `planned` lists."""
     return [*_run_problems(spec), *_component_problems(spec), *_planned_problems(spec, planned)]
@@ -83,12 +97,16 @@ def problems(spec: RunSpec, planned: Mapping[str, str]) -> list[Problem]:
 
 def cluster_problems(spec: RunSpec) -> list[Problem]:
     """What is wrong with a spec on a cluster alone: paths there lie in a claim, below its root."""
-    model, source, storage = spec.model, spec.task.source, spec.storage
+    model, rows, storage = spec.model, spec.task.source, spec.storage
     paths = {
         "spec.model.path": model.path,
         "spec.model.claim.path": model.claim.path if model.claim else None,
-        "spec.task.source.path": source.path if source else None,
+        "spec.task.source.path": rows.path if rows else None,
         "spec.storage.subPath": storage.sub_path if storage else None,
+        **{
+            f"spec.evaluation.sources[{index}].path": source.path
+            for index, source in enumerate(spec.evaluation.sources or ())
+        },
     }
     return [
         Problem(field, "must be a path in the claim, relative to its root and without ..", path)
@@ -136,6 +154,7 @@ def _run_problems(spec: RunSpec) -> Iterator[Problem]:
     if spec.model.revision is not None and spec.model.name is None:
         yield Problem("spec.model.revision", "a revision belongs to a hub id: set model.name, or remove it")
     yield from _task_problems(spec)
+    yield from _evaluation_problems(spec)
     if len(set(spec.seeds)) != len(spec.seeds):
         yield Problem("spec.seeds", "seeds must differ from each other", spec.seeds)
     arms = len(spec.components) * len(spec.seeds)
@@ -187,6 +206,10 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
         yield Problem("spec.task.grading", f"belongs to task custom; task {task.name} has its own", task.grading)
     if task.pattern is not None and task.grading != "regex":
         yield Problem("spec.task.pattern", "belongs to grading regex", task.pattern)
+    if task.name in EVALUATION_ONLY:
+        yield Problem(
+            "spec.task.name", "is for evaluation only: train on another, name it in evaluation.tasks", task.name
+        )
     if task.subset is not None and task.name != "mbpp":
         yield Problem("spec.task.subset", "belongs to task mbpp", task.subset)
     if task.source is not None:
@@ -200,6 +223,21 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
         yield Problem("spec.evaluation.tasks", "tasks must differ from each other", tasks)
     if "custom" in tasks and task.name != "custom":
         yield Problem("spec.evaluation.tasks", "custom is the task of runs on rows of their own: remove it", "custom")
+
+
+def _evaluation_problems(spec: RunSpec) -> Iterator[Problem]:
+    tasks = spec.evaluation.tasks or [spec.task.name]
+    sources = spec.evaluation.sources or []
+    for index, source in enumerate(sources):
+        path = f"spec.evaluation.sources[{index}]"
+        if source.task not in tasks or source.task == spec.task.name:
+            yield Problem(f"{path}.task", "must be one of evaluation.tasks, and not the run's own task", source.task)
+        if source.task in [other.task for other in sources[:index]]:
+            yield Problem(f"{path}.task", "has a source already", source.task)
+        if (source.hub is None) == (source.path is None):
+            yield Problem(path, "give exactly one of hub and path")
+        if source.revision is not None and source.hub is None:
+            yield Problem(f"{path}.revision", "belongs to a hub dataset: set hub, or remove it", source.revision)
 
 
 def _component_problems(spec: RunSpec) -> Iterator[Problem]:
@@ -261,12 +299,7 @@ def _clip_problems(component: Component, path: str) -> Iterator[Problem]:
 
 
 def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Problem]:
-    wanted: list[tuple[str, str]] = [("spec.task.name", f"task:{spec.task.name}")]
-    wanted += [
-        (f"spec.evaluation.tasks[{index}]", f"evaluation:{name}")
-        for index, name in enumerate(spec.evaluation.tasks or ())
-        if name != spec.task.name
-    ]
+    wanted: list[tuple[str, str]] = []
     if spec.task.source is not None and spec.task.source.config_map is not None:
         wanted.append(("spec.task.source.configMap", "source:configMap"))
     if spec.rollout.engine == "vllm" and any(method_of(c.preset) not in ("raw", "sft") for c in spec.components):
@@ -284,8 +317,6 @@ def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Pro
             wanted.append((f"{path}.preset", f"preset:{component.preset}"))
         if _merged_block(component, "agreement") is not None:
             wanted.append((f"{path}.contexts.source", f"contexts:{contexts.get('source', spec.contexts.source)}"))
-        if _merged_block(component, "contrastive") is not None:
-            wanted.append((f"{path}.contrastive", f"contrastive:{spec.task.name}"))
     for path, key in wanted:
         if key in planned:
             kind, _, value = key.partition(":")

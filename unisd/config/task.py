@@ -7,6 +7,7 @@ from pydantic import Field
 from unisd.config.base import Config, DataKey, FilePath, HubId, Name, NonNegativeInt, ObjectName, PositiveInt, Text
 
 TaskName = Literal["scienceqa", "mbpp", "cos_e", "toolalpaca", "medmcqa", "gsm8k", "gpqa", "humaneval", "custom"]
+EVALUATION_ONLY: frozenset[TaskName] = frozenset({"gpqa", "humaneval"})
 Grading = Literal["none", "exact", "regex", "multipleChoice", "python"]
 
 

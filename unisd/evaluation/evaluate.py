@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unisd.chat import completion_ids
-from unisd.config.resolve import Arm
+from unisd.config.resolve import Arm, evaluated_tasks
 from unisd.evaluation.generate import Generated, completions_of
 from unisd.evaluation.perplexity import Surprisal, surprisals
 from unisd.forward.attention import PACKED, register_packed_attention
@@ -20,7 +20,7 @@ from unisd.prepared import load_examples, load_prepared
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rundir import Json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
-from unisd.tasks.types import Example, Grade
+from unisd.tasks.types import Example, Grade, Task
 from unisd.teacher.adapter import adapter_in_force
 
 
@@ -36,12 +36,13 @@ def evaluate(job: Job) -> None:
     ending = stop_ids(tokenizer, prepared.model)
     engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size)
     tasks = {}
-    for name in prepared.values["evaluation"]:
-        examples = load_examples(job.directory.prepared / f"eval-{name}.jsonl")
+    for config in evaluated_tasks(job.spec):
+        task = task_for(config)
+        examples = load_examples(job.directory.prepared / f"eval-{config.name}.jsonl")
         with autocast():
-            items = _items(job, arm, tokenizer, engine=engine, model=model, base=base, examples=examples)
-        write_jsonl(out / f"items-{name}.jsonl", items)
-        tasks[name] = {"rows": len(items), "metric": task_for(job.spec.task).metric}
+            items = _items(job, task, tokenizer, engine=engine, model=model, base=base, examples=examples)
+        write_jsonl(out / f"items-{config.name}.jsonl", items)
+        tasks[config.name] = {"rows": len(items), "metric": task.metric}
     write_json(
         out / "evaluation.json",
         {"tasks": tasks, "seconds": time.monotonic() - started, "peakMemoryGiB": peak_memory_gib()},
@@ -84,12 +85,13 @@ def _base_in_force(model: Any, base: Any) -> Iterator[Any]:
 
 
 def _items(
-    job: Job, arm: Arm, tokenizer: Any, *, engine: TransformersEngine, model: Any, base: Any, examples: list[Example]
+    job: Job, task: Task, tokenizer: Any, *, engine: TransformersEngine, model: Any, base: Any, examples: list[Example]
 ) -> list[Json]:
+    arm = job.required_arm
     limit, total = arm.training.max_completion_tokens, len(examples)
     steps = total * (3 if job.spec.evaluation.perplexity else 1)
     found = completions_of(engine, tokenizer, examples, limit, lambda done: job.progress.update(done, steps))
-    grades = task_for(job.spec.task).grade(examples, [completion.text for completion in found])
+    grades = task.grade(examples, [completion.text for completion in found])
     items = [_item(*triple) for triple in zip(examples, found, grades, strict=True)]
     if not job.spec.evaluation.perplexity:
         return items
@@ -114,6 +116,8 @@ def _item(example: Example, completion: Generated, grade: Grade) -> Json:
         "found": grade.found,
         "answer": grade.answer,
         "expected": example.answer,
+        "parts": dict(grade.parts),
+        "groups": dict(example.groups),
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unisd import __version__
-from unisd.config.resolve import Arm, resolve
+from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.evaluation import comparison
 from unisd.evaluation.html import render
 from unisd.job import Job
@@ -33,11 +33,11 @@ def gather(job: Job) -> Json:
         components.setdefault(arm.component, []).append(arm)
     scored = {name: _scored(job.directory, found) for name, found in components.items()}
     tasks = {
-        task: {
-            "components": _task_scores(job.directory, task, scored, components),
-            "comparisons": _comparisons(job.directory, task, scored, graded=task_for(job.spec.task).metric != "none"),
+        config.name: {
+            "components": _task_scores(job.directory, config.name, scored, components),
+            "comparisons": _comparisons(job.directory, config.name, scored, graded=task_for(config).metric != "none"),
         }
-        for task in prepared.values["evaluation"]
+        for config in evaluated_tasks(job.spec)
     }
     return {
         "unisd": __version__,
@@ -77,6 +77,8 @@ def _task_scores(
         if metric != "none":
             scores["score"] = vars(comparison.proportion(_column(items_SI, "correct")))
             scores["found"] = vars(comparison.proportion(_column(items_SI, "found")))
+            scores["parts"] = _parts(items_SI)
+            scores["groups"] = _groups(items_SI)
         scores["finished"] = vars(comparison.proportion(_column(items_SI, "finished")))
         for kind in ("gold", "retention"):
             if f"{kind}Nats" in items_SI[0][0]:
@@ -86,6 +88,33 @@ def _task_scores(
         scores["items"] = [_item(rows) for rows in zip(*items_SI, strict=True)]
         found[name] = scores
     return found
+
+
+def _parts(items_SI: Sequence[Sequence[Json]]) -> Json:
+    """Means of the finer figures that a task gives, e.g. the share of right arguments."""
+    names = items_SI[0][0]["parts"]
+    columns = {name: [item["parts"][name] for items in items_SI for item in items] for name in names}
+    return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+def _groups(items_SI: Sequence[Sequence[Json]]) -> Json:
+    """Scores and shares of found answers by what rows are about: kind, then value, e.g. subject, then physics."""
+    found: dict[str, dict[str, list[Json]]] = {}
+    for item in (item for items in items_SI for item in items):
+        for kind, value in item["groups"].items():
+            found.setdefault(kind, {}).setdefault(value, []).append(item)
+    seeds = len(items_SI)
+    return {
+        kind: {
+            value: {
+                "rows": len(items) // seeds,
+                "score": sum(item["correct"] for item in items) / len(items),
+                "found": sum(item["found"] for item in items) / len(items),
+            }
+            for value, items in sorted(values.items())
+        }
+        for kind, values in found.items()
+    }
 
 
 def _item(rows: Sequence[Json]) -> Json:
