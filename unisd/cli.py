@@ -199,11 +199,11 @@ def _validate(options: argparse.Namespace) -> int:
 
 def _render(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
+    from unisd_operator.planning.render import gpus, most_gpus, render, to_yaml
+    from unisd_operator.settings import Settings, read_settings
 
     from unisd.config.base import ConfigError
     from unisd.config.load import load_cluster_run
-    from unisd_operator.planning.render import gpus, render, to_yaml
-    from unisd_operator.settings import Settings, read_settings
 
     try:
         run = load_cluster_run(options.file)
@@ -213,11 +213,8 @@ def _render(options: argparse.Namespace) -> int:
         return _BAD_INPUT
     _say(to_yaml(render(run, settings)).rstrip())
     rows = gpus(run, settings)
-    for row in rows:
-        training = f"{row.trainer} to train" + (f" + {row.rollout} rollout" if row.rollout else "")
-        _complain(f"{row.component}: GPUs: {training}, then {row.evaluation} to evaluate")
-    at_once = sorted((row.most for row in rows), reverse=True)[: run.spec.parallelism]
-    _complain(f"{run.metadata.name}: at most {sum(at_once)} GPUs at once (parallelism {run.spec.parallelism})")
+    _complain("\n".join(["GPUs", *(f"  {row}" for row in rows)]))
+    _complain(f"  {run.metadata.name}: at most {most_gpus(run, rows)} at once (parallelism {run.spec.parallelism})")
     return 0
 
 

@@ -5,6 +5,7 @@ a run lives never stands in it, and no environment of a pod is copied. Paths are
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from unisd.config.load import plain
@@ -47,8 +48,9 @@ def frozen_manifest(run: RunResource) -> dict[str, Any]:
     manifest = plain(run.run)
     spec = {name: _computing(value) for name, value in manifest["spec"].items() if name not in _LEFT_OUT}
     spec["model"] = _model(spec["model"])
-    if "source" in spec["task"]:
-        spec["task"] = {**spec["task"], "source": _source(spec["task"]["source"])}
+    spec["task"] = _with_paths(spec["task"], "source", _source)
+    if "evaluation" in spec:
+        spec["evaluation"] = _with_paths(spec["evaluation"], "sources", lambda given: [_source(one) for one in given])
     return {**manifest, "metadata": {"name": run.name}, "spec": spec}
 
 
@@ -85,6 +87,11 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
     if model.get("path") is not None:
         return {**model, "path": _below(DATA, model["path"])}
     return model
+
+
+def _with_paths(block: dict[str, Any], field: str, as_pods_see: Callable[[Any], Any]) -> dict[str, Any]:
+    """A block whose field names files, with their paths as pods see them."""
+    return block if block.get(field) is None else {**block, field: as_pods_see(block[field])}
 
 
 def _source(source: dict[str, Any]) -> dict[str, Any]:
