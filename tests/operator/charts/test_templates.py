@@ -146,7 +146,9 @@ def test_namespaced_mode_needs_nothing_cluster_wide() -> None:
     roles = {found["metadata"]["namespace"]: found for found in objects if found["kind"] == "Role"}
     assert set(roles) == {"team-a", "team-b", NAMESPACE}
     cluster_wide = one(render(OPERATOR, {}), "ClusterRole")
-    assert roles["team-a"]["rules"] == cluster_wide["rules"]
+    *rules, definitions = cluster_wide["rules"]
+    assert roles["team-a"]["rules"] == rules
+    assert definitions["resources"] == ["customresourcedefinitions"]
 
 
 def test_a_change_of_settings_is_a_new_roll_out_and_nothing_else_is() -> None:
