@@ -3,6 +3,9 @@
 Exit codes are part of the interface (docs/exit-codes.md); the operator and the local runner read them back.
 """
 
+import errno
+import shutil
+from pathlib import Path
 from typing import Literal
 
 Reason = Literal[
@@ -44,3 +47,19 @@ class StageError(Exception):
 def reason_of(exit_code: int) -> Reason:
     """The reason that an exit status stands for; unknown ones are NonZeroExit."""
     return next((reason for reason, code in EXIT_CODES.items() if code == exit_code), "NonZeroExit")
+
+
+_SCARCE_BYTES = 1 << 16
+
+
+def is_disk_full(error: BaseException | None, directory: Path) -> bool:
+    """Whether an error means a full disk: by itself or its causes, or by a look at it: torch.save does not say."""
+    if shutil.disk_usage(directory).free < _SCARCE_BYTES:
+        return True
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

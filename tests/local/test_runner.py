@@ -205,3 +205,20 @@ def test_two_runs_in_one_directory(bench):
     assert f"is in use by process {first.pid}" in bench.told
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=30)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_a_full_disk_ends_the_run_with_its_reason_and_the_next_goes_on(bench):
+    bench.behave("train/a-1", "fill")
+    bench.directory.root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(bench.directory.root)], check=True)
+    try:
+        assert bench.run() == 69
+        assert "no room left in" in bench.told
+        (bench.directory.root / "ballast").unlink()
+        (bench.root / "behave" / "train-a-1").unlink()
+        assert bench.run() == 0
+        assert "prepare" not in bench.ended
+        assert "train/a-1" in bench.ended
+    finally:
+        subprocess.run(["umount", "--lazy", str(bench.directory.root)], check=True)

@@ -1,5 +1,6 @@
 """Stand-ins for the work of stages, imported by the forked children of the runner's tests."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -26,6 +27,10 @@ def record(assignment: Assignment) -> None:
         os._exit(65)
     if wish == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if wish == "fill":
+        with (root / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
     if wish.startswith("sleep"):
         Path(root.parent / "asleep").write_text(str(os.getpid()))
         time.sleep(float(wish.split()[1]))

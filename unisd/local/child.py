@@ -3,6 +3,7 @@
 Forked from the warm process; follows the runner, so that one that is killed leaves nothing running.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unisd.config.run import SelfDistillRun
-from unisd.failures import EXIT_CODES, StageError
+from unisd.failures import EXIT_CODES, Reason, StageError, is_disk_full
 from unisd.job import Job, stage_function
 from unisd.metrics.progress import Progress
 from unisd.rundir import RunDir, write_json
@@ -78,14 +79,20 @@ def run_stage(assignment: Assignment, folder: Path) -> int:
         stage_function(stage.kind)(job)
     except StageError as error:
         logging.getLogger(__name__).error("%s: %s", error.reason, error)
-        write_json(folder / "failure.json", {"reason": error.reason, "message": str(error)})
-        return error.exit_code
+        return _told(folder, error.reason, str(error))
     except Exception as error:  # noqa: BLE001 - the edge of a process: whatever it was is reported, not lost
         traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
-        write_json(folder / "failure.json", {"reason": "NonZeroExit", "message": message})
-        return EXIT_CODES["NonZeroExit"]
+        if is_disk_full(error, assignment.root):
+            return _told(folder, "StorageFull", f"no room left in {assignment.root}: free or add space and run again")
+        return _told(folder, "NonZeroExit", f"{type(error).__name__}: {error}")
     return 0
+
+
+def _told(folder: Path, reason: Reason, message: str) -> int:
+    """Leaves failure.json for the runner, which takes the exit code's word where the disk has no room for it."""
+    with contextlib.suppress(OSError):
+        write_json(folder / "failure.json", {"reason": reason, "message": message})
+    return EXIT_CODES[reason]
 
 
 def _limit_threads(threads: int) -> None:

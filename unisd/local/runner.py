@@ -18,7 +18,7 @@ from typing import Any
 
 from unisd.config.load import plain
 from unisd.config.run import SelfDistillRun
-from unisd.failures import StageError, reason_of
+from unisd.failures import StageError, is_disk_full, reason_of
 from unisd.local.child import Assignment, carry_out
 from unisd.local.state import ENDED, StageState, begin, finish, is_finished, log_tail, refresh
 from unisd.rundir import RunDir, read_json, write_json
@@ -80,20 +80,30 @@ class Runner:
         """Runs whatever is not finished; returns the state of every stage.
 
         Raises:
-            StageError: Busy, if another run works in the directory.
+            StageError: Busy, if another run works in the directory; StorageFull, if the disk has no room.
         """
         self.directory.root.mkdir(parents=True, exist_ok=True)
         with _locked(self.directory.root), self._interruptible():
-            write_json(self.directory.manifest, plain(self.run))
-            context: Any = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(list(self.options.preload))
-            while not all(state.phase in ENDED for state in self.states):
-                self._collect()
-                self._start_ready(context)
-                self.show(self.states)
-                time.sleep(_POLL_SECONDS if self._running else 0.0)
-            self.show(self.states)
+            try:
+                self._work()
+            except OSError as error:
+                if not is_disk_full(error, self.directory.root):
+                    raise
+                raise StageError(
+                    "StorageFull", f"no room left in {self.directory.root}: free or add space; the next run goes on"
+                ) from error
         return self.states
+
+    def _work(self) -> None:
+        write_json(self.directory.manifest, plain(self.run))
+        context: Any = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(self.options.preload))
+        while not all(state.phase in ENDED for state in self.states):
+            self._collect()
+            self._start_ready(context)
+            self.show(self.states)
+            time.sleep(_POLL_SECONDS if self._running else 0.0)
+        self.show(self.states)
 
     # -- starting
 

@@ -4,7 +4,6 @@ A checkpoint is written beside its place, checked into a manifest of sizes and d
 killed at any moment leaves the ones before it untouched. Knows nothing of what a checkpoint holds.
 """
 
-import errno
 import hashlib
 import os
 import shutil
@@ -12,12 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unisd.failures import StageError
+from unisd.failures import StageError, is_disk_full
 from unisd.rundir import read_json, write_json
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
-_SCARCE_BYTES = 1 << 16
 
 
 @contextmanager
@@ -37,7 +35,7 @@ def complete_directory(target: Path) -> Iterator[Path]:
         staging.rename(target)
         _sync(target.parent)
     except Exception as error:
-        full = _is_full(error, target.parent)
+        full = is_disk_full(error, target.parent)
         shutil.rmtree(staging, ignore_errors=True)
         if full:
             raise StageError(
@@ -46,19 +44,6 @@ def complete_directory(target: Path) -> Iterator[Path]:
                 "run again to go on from the newest",
             ) from error
         raise
-
-
-def _is_full(error: BaseException | None, directory: Path) -> bool:
-    """Whether the disk is full: by an error or its causes, or by a look at it, since torch.save does not say."""
-    if shutil.disk_usage(directory).free < _SCARCE_BYTES:
-        return True
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _seal(directory: Path) -> None:
