@@ -58,6 +58,7 @@ Quantity = Annotated[
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": _QUANTITY,
+            "minimum": 0,
             "maxLength": 32,
             "x-kubernetes-int-or-string": True,
         }

@@ -35,9 +35,9 @@ def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
     return _parse(data, source, {**PLANNED, **ON_ONE_MACHINE})
 
 
-def parse_cluster_run(data: object, source: str = "manifest") -> SelfDistillRun:
+def parse_cluster_run(data: object, source: str = "manifest", planned: Mapping[str, str] = PLANNED) -> SelfDistillRun:
     """The run that plain data describes, to be run on a cluster. Raises ConfigError with every problem."""
-    run = _parse(data, source, PLANNED)
+    run = _parse(data, source, planned)
     found = cluster_problems(run.spec)
     if found:
         raise ConfigError(found, source)

@@ -4,7 +4,7 @@
 Left to it alone, since CEL cannot know: LEFT_TO_THE_OPERATOR.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from unisd.config.cluster import RESERVED_LABELS
 from unisd.config.presets import PRESETS
 from unisd.config.resolve import MAX_ARMS
 from unisd.config.run import RunSpec
+from unisd.config.task import EVALUATION_ONLY
 
 LEFT_TO_THE_OPERATOR = (
     "`clip.value` at or above the bound of the chosen divergence (a logarithm), which would never act",
@@ -57,8 +58,12 @@ class Rule:
         return {"rule": self.rule, "message": self.message, "reason": self.reason, **place}
 
 
+def _listed(words: Iterable[str]) -> str:
+    return "[" + ", ".join(f"'{word}'" for word in words) + "]"
+
+
 def _presets_where(holds: Callable[[dict[str, Any]], bool]) -> str:
-    return "[" + ", ".join(f"'{name}'" for name, blocks in PRESETS.items() if holds(blocks)) + "]"
+    return _listed(name for name, blocks in PRESETS.items() if holds(blocks))
 
 
 # A component's blocks after its preset was merged; {it} is the component.
@@ -138,6 +143,13 @@ _RUN = (
         ".evaluation.tasks",
     ),
     Rule(
+        "spec",
+        "!has(self.evaluation) || !has(self.evaluation.sources) || self.evaluation.sources.all(source,"
+        " has(self.evaluation.tasks) && source.task in self.evaluation.tasks && source.task != self.task.name)",
+        "must be of evaluation.tasks, and not of the run's own task",
+        ".evaluation.sources",
+    ),
+    Rule(
         "spec.successPolicy",
         "(self.?type.orValue('All') == 'AtLeast') == has(self.count)",
         "belongs to type AtLeast, and AtLeast needs it",
@@ -149,6 +161,14 @@ _RUN = (
         "the best checkpoint is found by probes: set evaluation.everySteps",
         ".checkpoint",
     ),
+    Rule("spec.evaluation.sources[]", _one_of("hub", "path"), "give exactly one of hub and path"),
+    Rule(
+        "spec.evaluation.sources[]",
+        "!has(self.revision) || has(self.hub)",
+        "belongs to a hub dataset: set hub, or remove it",
+        ".revision",
+    ),
+    Rule("spec.evaluation.sources[].path", _BELOW_ROOT, _IN_CLAIM),
 )
 _MODEL = (
     Rule("spec.model", _one_of("name", "path", "claim"), "give exactly one of name, path and claim"),
@@ -162,6 +182,12 @@ _MODEL = (
     Rule("spec.model.claim.path", _BELOW_ROOT, _IN_CLAIM),
 )
 _TASK = (
+    Rule(
+        "spec.task",
+        f"!(self.name in {_listed(sorted(EVALUATION_ONLY))})",
+        "is for evaluation only: train on another, name it in evaluation.tasks",
+        ".name",
+    ),
     Rule(
         "spec.task",
         "self.name != 'custom' || has(self.source)",

@@ -25,6 +25,7 @@ Json = dict[str, Any]
 
 LIST_KEYS = {
     "spec.components[]": "name",
+    "spec.evaluation.sources[]": "task",
     "status.components[]": "name",
     "status.stages[]": "name",
     "status.conditions[]": "type",

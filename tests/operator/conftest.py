@@ -1,0 +1,17 @@
+"""What tests of the operator on a cluster share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+
+DEFINITION = Path(__file__).parents[2] / "crds/selfdistillruns.unisd.dev.yaml"
+
+
+@pytest.fixture(scope="session")
+def definition(cluster: Cluster) -> Cluster:
+    """The shared cluster, with the CustomResourceDefinition and without an operator."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(DEFINITION))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/selfdistillruns.unisd.dev", "--timeout=30s")
+    return cluster
