@@ -17,6 +17,8 @@ from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
 KUBERNETES = "1.34.4"
+# Read once: tests of the runner give UNISD_CACHE another value while they run.
+CACHE = Path(os.environ.get("UNISD_CACHE") or Path.home() / ".cache" / "unisd") / "bin"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def binary(name: str) -> Path:
     Raises `RuntimeError` if Go is missing or the build fails, with Go's own words.
     """
     program = PROGRAMS[name]
-    path = _cache() / f"{program.module}-{_digest(program)}" / name
+    path = CACHE / f"{program.module}-{_digest(program)}" / name
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +68,6 @@ def module_folder(module: str, path: str) -> Path:
     """Where the sources of the required module `path` lie: manifests that belong to a program are taken from there."""
     answer = _go("mod", "download", "-json", path, cwd=TOOLS / module)
     return Path(json.loads(answer)["Dir"])
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("UNISD_CACHE") or Path.home() / ".cache" / "unisd") / "bin"
 
 
 def _digest(program: Program) -> str:

@@ -14,13 +14,19 @@ class KeyPair:
     key: Path
 
 
-class Authority:
-    """An authority of its own per cluster, in `folder`."""
+ELLIPTIC = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+RSA = ("rsa:2048",)
 
-    def __init__(self, folder: Path):
+
+class Authority:
+    """An authority of its own per cluster, in `folder`; `algorithm` is that of its keys and of those it signs."""
+
+    def __init__(self, folder: Path, name: str = "test-cluster", algorithm: tuple[str, ...] = ELLIPTIC):
         folder.mkdir()
         self._folder = folder
-        self.pair = self._make("ca", "/CN=test-cluster", ["-addext", "basicConstraints=critical,CA:TRUE"])
+        self._algorithm = algorithm
+        extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", f"subjectAltName=DNS:{name}"]
+        self.pair = self._make("ca", f"/CN={name}", extensions)
 
     @property
     def encoded(self) -> str:
@@ -42,8 +48,8 @@ class Authority:
 
     def _make(self, file: str, subject: str, options: list[str]) -> KeyPair:
         pair = KeyPair(self._folder / f"{file}.crt", self._folder / f"{file}.key")
-        fresh = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
-        target = ["-days", "30", "-subj", subject, "-keyout", str(pair.key), "-out", str(pair.certificate)]
+        fresh = ["openssl", "req", "-x509", "-newkey", *self._algorithm, "-noenc"]
+        target = ["-days", "365", "-subj", subject, "-keyout", str(pair.key), "-out", str(pair.certificate)]
         subprocess.run([*fresh, *target, *options], check=True, capture_output=True)
         return pair
 

@@ -8,7 +8,7 @@ import json
 import secrets
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -66,9 +66,9 @@ class Cluster:
 
         Raises `KubectlError` with its stderr.
         """
-        command = [binary("kubectl"), f"--kubeconfig={kubeconfig or self.kubeconfig}"]
-        cache = f"--cache-dir={self.folder / 'kubectl'}"
-        ended = subprocess.run([*command, cache, *arguments], input=input, capture_output=True, text=True, check=False)
+        options = [f"--kubeconfig={kubeconfig or self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl'}"]
+        command = [str(binary("kubectl")), *options, *arguments]
+        ended = subprocess.run(command, input=input, capture_output=True, text=True, check=False)
         if ended.returncode != 0:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {ended.stderr.strip()}")
         return ended.stdout
@@ -77,11 +77,11 @@ class Cluster:
         """`kubectl … -o json`, parsed."""
         return json.loads(self.kubectl(*arguments, "-o", "json", kubeconfig=kubeconfig))
 
-    def apply(self, *objects: Mapping[str, Any], namespace: str = "default") -> None:
-        """Applies objects on the server's side; `namespace` is for those that name none."""
+    def apply(self, *objects: Mapping[str, Any], namespace: str | None = None) -> None:
+        """Applies objects on the server's side, all in `namespace` if it is given."""
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        server_side = ("apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-")
-        self.kubectl(*server_side, input=items)
+        where = ["-n", namespace] if namespace else []
+        self.kubectl("apply", "--server-side", "--force-conflicts", *where, "-f", "-", input=items)
 
     def create_namespace(self, name: str | None = None, pod_security: str = "restricted") -> str:
         """Makes a namespace in which pods can be created, its Pod Security level enforced; returns its name."""
@@ -138,9 +138,30 @@ class Cluster:
         """Installs Kueue and starts its manager, ready when this returns; `configuration` is laid over its own."""
         kueue.start(self, configuration or {})
 
+    def wait_for_kueue(self) -> None:
+        """Returns when Kueue is ready again after a test has restarted it."""
+        kueue.wait(self)
+
     def wait_for_api(self) -> None:
         """Returns when the API server is ready: at the start, and after a test has restarted it."""
-        self._wait("kube-apiserver", "get", "--raw", "/readyz")
+        self.wait_for("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz"))
+
+    def wait_for(self, name: str, look: Callable[[], object]) -> None:
+        """Until `look` returns something true by the work of process `name`.
+
+        Raises `RuntimeError` with the end of its log if it ends, or if that takes more than a minute.
+        """
+        process = self.processes[name]
+
+        def look_while_it_runs() -> object:
+            if not process.alive():
+                raise RuntimeError(f"{name} ended:\n{process.log()[-4000:]}")
+            return look()
+
+        try:
+            eventually(look_while_it_runs, READY_WITHIN)
+        except AssertionError as error:
+            raise RuntimeError(f"{name}: {error}\n{process.log()[-4000:]}") from error
 
     def _start(self) -> None:
         self.authority = Authority(self.folder / "certificates")
@@ -151,24 +172,10 @@ class Cluster:
         self.wait_for_api()
         for name, flags in (("kube-controller-manager", controller_manager), ("kube-scheduler", scheduler)):
             self._run(name, flags(self._layout, self.user_kubeconfig(f"system:{name}", ["system:masters"])))
-        self._wait("kube-controller-manager", "get", "serviceaccount", "default")
+        self.wait_for("kube-controller-manager", lambda: self.kubectl("get", "serviceaccount", "default"))
 
     def _run(self, name: str, flags: Sequence[str]) -> None:
         self.start(name, binary(name), *flags, *self._flags.get(name, ()))
-
-    def _wait(self, name: str, *arguments: str) -> None:
-        """Until kubectl succeeds by the work of component `name`; raises `RuntimeError` with the end of its log."""
-        process = self.processes[name]
-
-        def look() -> str:
-            if not process.alive():
-                raise RuntimeError(f"{name} ended:\n{process.log()[-4000:]}")
-            return self.kubectl(*arguments)
-
-        try:
-            eventually(look, READY_WITHIN)
-        except AssertionError as error:
-            raise RuntimeError(f"{name} is not ready: {error}\n{process.log()[-4000:]}") from error
 
     def _close(self) -> None:
         self._household.close()

@@ -5,7 +5,7 @@ them those for Kueue's own kinds are kept: the others would refuse every Job and
 """
 
 import json
-import urllib.error
+import subprocess
 import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,34 +13,37 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.cluster.binaries import binary, module_folder
-from tests.cluster.waiting import eventually
+from tests.cluster.certificates import RSA, Authority, KeyPair
 
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
 
 GROUP = "kueue.x-k8s.io"
+SERVICE = "kueue-webhook-service.kueue-system.svc"
 NOT_HERE = ("Deployment", "APIService")
 
 
 def start(cluster: "Cluster", configuration: Mapping[str, Any]) -> None:
     """Installs Kueue and starts its manager; webhooks and controllers work when this returns."""
-    serving = cluster.authority.server("tls", f"IP:{cluster.address}")
-    settings = {**manager_configuration(cluster.address, str(serving.certificate.parent)), **configuration}
+    folder = cluster.folder / "kueue"
+    authority = Authority(folder, "kueue-ca", RSA)
+    serving = authority.server("tls", f"DNS:{SERVICE}", f"IP:{cluster.address}")
     file = cluster.folder / "kueue.json"
-    file.write_text(json.dumps(settings))
+    file.write_text(json.dumps({**manager_configuration(cluster.address, str(folder)), **configuration}))
     source = module_folder("kueue", "sigs.k8s.io/kueue") / "config/default"
     found = yaml.load_all(cluster.kubectl("kustomize", str(source)), Loader=yaml.CSafeLoader)
-    how = {"url": f"https://{cluster.address}:9443", "caBundle": cluster.authority.encoded}
-    cluster.apply(*(with_webhooks(manifest, **how) for manifest in found if manifest["kind"] not in NOT_HERE))
+    how = {"url": f"https://{cluster.address}:9443", "caBundle": authority.encoded}
+    manifests = [with_webhooks(manifest, **how) for manifest in found if manifest["kind"] not in NOT_HERE]
+    cluster.apply(*manifests, certificate_secret(authority.pair, serving))
     kubeconfig = cluster.user_kubeconfig("system:kueue", ["system:masters"])
-    process = cluster.start("kueue", binary("kueue"), "--config", file, "--kubeconfig", kubeconfig)
+    cluster.start("kueue", binary("kueue"), "--config", file, "--kubeconfig", kubeconfig)
+    wait(cluster)
 
-    def ready() -> bool:
-        assert process.alive(), process.log()[-4000:]
-        with urllib.request.urlopen(f"http://{cluster.address}:8081/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
 
-    eventually(ready, within=60)
+def wait(cluster: "Cluster") -> None:
+    """Returns when the manager is ready."""
+    probe = f"http://{cluster.address}:8081/readyz"
+    cluster.wait_for("kueue", lambda: urllib.request.urlopen(probe, timeout=5).status == 200)
 
 
 def manager_configuration(address: str, certificates: str) -> dict[str, Any]:
@@ -53,9 +56,26 @@ def manager_configuration(address: str, certificates: str) -> dict[str, Any]:
         "metrics": {"bindAddress": "0"},
         "webhook": {"host": address, "port": 9443, "certDir": certificates},
         "leaderElection": {"leaderElect": False},
-        "internalCertManagement": {"enable": False},
+        "internalCertManagement": {"enable": True},
         "featureGates": {"VisibilityOnDemand": False},
         "integrations": {"frameworks": ["batch/job"]},
+    }
+
+
+def certificate_secret(authority: KeyPair, serving: KeyPair) -> dict[str, Any]:
+    """Where Kueue keeps its certificates: it takes these as its own, and need not make and spread others (9 s)."""
+    command = ["openssl", "rsa", "-traditional", "-in", str(authority.key)]
+    key = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "kueue-webhook-server-cert", "namespace": "kueue-system"},
+        "stringData": {
+            "ca.crt": authority.certificate.read_text(),
+            "ca.key": key,
+            "tls.crt": serving.certificate.read_text(),
+            "tls.key": serving.key.read_text(),
+        },
     }
 
 

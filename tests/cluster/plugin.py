@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 
-FIXTURES = {"cluster", "fresh_cluster"}
+FIXTURES = {"cluster", "fresh_cluster", "kueue_cluster"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +29,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = cluster.create_namespace()
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def kueue_cluster() -> Iterator[Cluster]:
+    """Another shared cluster, with Kueue: the first one is without."""
+    with Cluster() as running:
+        running.start_kueue()
+        yield running
 
 
 @pytest.fixture

@@ -11,34 +11,15 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster, KubectlError
+from tests.cluster.objects import pod
 from tests.cluster.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
 
-def pod(name: str, gpus: int = 0, **annotations: str) -> dict[str, Any]:
-    """A pod that passes `restricted`; annotations of `test.unisd.dev` by their last part, `_` for `-`."""
-    security = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "runAsNonRoot": True,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    container: dict[str, Any] = {"name": "main", "image": "nothing", "securityContext": security}
-    if gpus:
-        container["resources"] = {"limits": {"nvidia.com/gpu": gpus}}
-    marks = {f"test.unisd.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "annotations": marks},
-        "spec": {"restartPolicy": "Never", "containers": [container]},
-    }
-
-
 def status_of(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = cluster.json("get", "pod", name, "-n", namespace)
-    return found["status"]
+    status: dict[str, Any] = cluster.json("get", "pod", name, "-n", namespace)["status"]
+    return status
 
 
 def test_the_version_is_the_one_that_was_asked_for(cluster: Cluster) -> None:
@@ -107,12 +88,12 @@ def test_pods_on_a_simulated_node(cluster: Cluster, namespace: str) -> None:
     said = status_of(cluster, namespace, "succeeds")["containerStatuses"][0]["state"]["terminated"]["message"]
     assert said == "done"
 
-    waiting = eventually(lambda: status_of(cluster, namespace, "waits").get("containerStatuses"))
+    waiting = eventually(lambda: status_of(cluster, namespace, "waits").get("containerStatuses", []))
     assert waiting[0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
     assert status_of(cluster, namespace, "waits")["phase"] == "Pending"
 
     cluster.apply(pod("too-many", gpus=2), namespace=namespace)
-    conditions = eventually(lambda: status_of(cluster, namespace, "too-many").get("conditions"))
+    conditions = eventually(lambda: status_of(cluster, namespace, "too-many").get("conditions", []))
     assert "Insufficient nvidia.com/gpu" in conditions[0]["message"]
 
     cluster.kubectl("delete", "pod", "runs", "-n", namespace, "--wait=false")

@@ -8,9 +8,10 @@ Found = TypeVar("Found")
 
 
 def eventually(look: Callable[[], Found], within: float = 30, every: float = 0.1) -> Found:
-    """Calls `look` until it returns something true or no longer raises `AssertionError`, and returns that.
+    """Calls `look` until it returns something true, and returns that; `within` and `every` are seconds.
 
-    `within` and `every` are seconds. Raises `AssertionError` with the last answer when the time is over.
+    `AssertionError` and `OSError` (a server that is not up yet) mean: not yet. Raises `AssertionError` with the last
+    answer when the time is over.
     """
     end = time.monotonic() + within
     while True:
@@ -19,7 +20,7 @@ def eventually(look: Callable[[], Found], within: float = 30, every: float = 0.1
             if found:
                 return found
             last = repr(found)
-        except AssertionError as error:
+        except (AssertionError, OSError) as error:
             last = str(error)
         if time.monotonic() >= end:
             raise AssertionError(f"not within {within} s; the last answer: {last}")
