@@ -181,7 +181,7 @@ def _claim_label(plan: PodPlan) -> dict[str, str]:
     run = plan.attempt.run
     if not plan.mounts_claim or not storage.on_one_node(run):
         return {}
-    return {api.CLAIM: storage.claim_name(run)[-63:].lstrip("-.")}
+    return {api.CLAIM: storage.claim_name(run)}
 
 
 def _affinity(given: Object, label: Mapping[str, str]) -> Object:
