@@ -66,8 +66,9 @@ generate: $(STAMP) ## write the generated files anew
 	$(BIN)/python -m unisd_operator.api.schema crds charts/unisd-crds/files
 	$(BIN)/python charts/generate.py
 
-bench: $(STAMP) ## time and memory of the objective, beside its naive form
+bench: $(STAMP) ## time and memory of the objective beside its naive form; programs graded a second
 	$(BIN)/python bench/objective.py
+	$(BIN)/python bench/grading.py
 
 lock: ## resolve the dependencies anew into requirements/
 	$(LOCK) --extra operator -o requirements/operator.txt
