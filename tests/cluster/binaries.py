@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
@@ -28,19 +29,36 @@ class Program:
     module: str
     package: str
     tags: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Go variables set by the linker, where a release would have its version."""
 
+
+MAJOR, MINOR, _ = KUBERNETES.split(".")
+COMPONENT = {
+    "k8s.io/component-base/version.gitVersion": f"v{KUBERNETES}",
+    "k8s.io/component-base/version.gitMajor": MAJOR,
+    "k8s.io/component-base/version.gitMinor": MINOR,
+}
+# The Kubernetes that `helm template` and `helm lint` assume, where there is no cluster to ask.
+HELM = {
+    f"helm.sh/helm/v3/pkg/{package}.k8sVersion{part}": value
+    for package in ("chartutil", "lint/rules")
+    for part, value in (("Major", MAJOR), ("Minor", MINOR))
+}
 
 # In the order that builds them fastest: each finds packages that those before it have compiled.
 PROGRAMS = {
     "etcd": Program("kubernetes", "go.etcd.io/etcd/server/v3"),
-    "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
-    "kube-controller-manager": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
-    "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
-    "kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+    "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", variables=COMPONENT),
+    "kube-controller-manager": Program(
+        "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", variables=COMPONENT
+    ),
+    "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", variables=COMPONENT),
+    "kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl", variables=COMPONENT),
     "k8scheck": Program("checks", "."),
     "kueue": Program("kueue", "sigs.k8s.io/kueue/cmd/kueue"),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
-    "helm": Program("helm", "helm.sh/helm/v3/cmd/helm"),
+    "helm": Program("helm", "helm.sh/helm/v3/cmd/helm", variables=HELM),
     # Without the clouds' service discovery, half of what there is to compile.
     "promtool": Program("prometheus", "github.com/prometheus/prometheus/cmd/promtool", tags="remove_all_sd"),
     "prometheus": Program("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags="remove_all_sd"),
@@ -79,14 +97,9 @@ def _digest(program: Program) -> str:
 
 
 def _flags(program: Program) -> list[str]:
-    major, minor, _ = KUBERNETES.split(".")
-    version = "k8s.io/component-base/version"
-    link = ["-s", "-w"]
-    if program.module == "kubernetes":
-        link += [f"-X {version}.gitVersion=v{KUBERNETES}", f"-X {version}.gitMajor={major}"]
-        link += [f"-X {version}.gitMinor={minor}"]
+    variables = [f"-X {name}={value}" for name, value in program.variables.items()]
     tags = ["-tags", program.tags] if program.tags else []
-    return ["-trimpath", "-buildvcs=false", *tags, "-ldflags", " ".join(link)]
+    return ["-trimpath", "-buildvcs=false", *tags, "-ldflags", " ".join(["-s", "-w", *variables])]
 
 
 def _build(program: Program, path: Path) -> None:
