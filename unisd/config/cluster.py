@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from unisd.config.base import Config, DataKey, FilePath, HubId, Name, NonNegativeInt, ObjectName, Text
+from unisd.config.base import Config, DataKey, FilePath, HubId, Name, ObjectName, PositiveInt, Text
 
 RESERVED_LABELS = ("unisd.dev/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by")
 """Beginnings of labels that the operator sets itself; on a pod of the user's they would mislead it, or Kueue."""
@@ -64,6 +64,7 @@ Quantity = Annotated[
         }
     ),
 ]
+Size = Annotated[str, Field(pattern=_QUANTITY, max_length=32)]
 Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
 Image = Annotated[str, Field(pattern=r"^[^\s]+$", max_length=1024)]
 
@@ -72,9 +73,9 @@ class Resources(Config):
     """Requests and limits, as a container takes them."""
 
     requests: Quantities | None = None
-    """What the scheduler reserves, e.g. `cpu: 4, memory: 80Gi`. Default: the limits."""
+    """What the scheduler reserves, e.g. `cpu: 4, memory: 80Gi`. Default: by model size (docs/operator/sizing.md)."""
     limits: Quantities | None = None
-    """What the container may use at most, e.g. `nvidia.com/gpu: 1`. Default: by model size (docs)."""
+    """What the container may use at most, e.g. `nvidia.com/gpu: 1`. Default: its GPUs alone."""
 
 
 class Pod(Config):
@@ -110,8 +111,8 @@ class Pod(Config):
     """RuntimeClass of the pods, e.g. `nvidia`. Default: the cluster's."""
     scheduler_name: ObjectName | None = None
     """Scheduler of the pods. Default: the cluster's."""
-    termination_grace_period_seconds: NonNegativeInt | None = None
-    """Time to write a checkpoint after SIGTERM, seconds. Default: by kind of pod (docs)."""
+    termination_grace_period_seconds: PositiveInt | None = None
+    """Time to write a checkpoint after SIGTERM, seconds. Default: 120 for trainers, 30 for others."""
 
 
 class Container(Config):
@@ -120,9 +121,9 @@ class Container(Config):
     image: Image | None = None
     """Container image. Default: the operator's setting."""
     resources: Resources | None = None
-    """Requests and limits. Default: by model size (docs)."""
+    """Requests and limits of its container. Default: by model size (docs/operator/sizing.md)."""
     pod: Pod | None = None
-    """Additions to the pods."""
+    """Additions to the pods: where they run, environment, volumes, labels. Default: the installation's."""
 
 
 class Preparation(Container):
@@ -159,18 +160,18 @@ class Trainer(Config):
     num_proc_per_node: Annotated[int, Field(ge=1, le=16)] = 1
     """Processes, and GPUs, of a pod. Default 1."""
     resources_per_node: Resources | None = None
-    """Requests and limits of a pod. Default: by model size (docs)."""
+    """Requests and limits of a pod. Default: by model size (docs/operator/sizing.md)."""
     deepspeed: DeepSpeed = DeepSpeed()
-    """Sharding."""
+    """Sharding of the trainer's state over its processes. Default: ZeRO stage 2."""
     pod: Pod | None = None
-    """Additions to the pods."""
+    """Additions to the pods: where they run, environment, volumes, labels. Default: the installation's."""
 
 
 class Storage(Config):
     """The claim that holds models, data, checkpoints and reports."""
 
-    size: Quantity | None = None
-    """Size of a claim that the run makes, e.g. `200Gi`. Default: by model size (docs)."""
+    size: Size | None = None
+    """Size of a claim that the run makes, e.g. `200Gi`. Default: by model size (docs/operator/sizing.md)."""
     storage_class_name: ObjectName | None = None
     """Storage class of that claim. Default: the cluster's."""
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] | None = None
@@ -178,7 +179,8 @@ class Storage(Config):
     policy: Literal["Retain", "Delete", "RetainOnFailure"] | None = None
     """What becomes of that claim with the run. Default `Retain`."""
     existing_claim: ObjectName | None = None
-    """A claim that exists and is kept; excludes the fields above. Default: the run makes one."""
+    """A claim that exists and is kept; excludes size, storageClassName, accessMode and
+    policy. Default: the run makes one."""
     sub_path: FilePath | None = None
     """Folder inside the existing claim. Default: its root."""
 
@@ -196,7 +198,7 @@ class Token(Config):
     """A token, by reference only."""
 
     secret_key_ref: SecretKey
-    """Where it lies."""
+    """Secret that holds it."""
 
 
 class HubOutput(Config):
@@ -214,7 +216,7 @@ class Outputs(Config):
     """Where results go besides the claim."""
 
     hub: HubOutput | None = None
-    """Push adapters with their model cards."""
+    """Push each trained adapter, with its model card, to a model hub. Default: not pushed."""
 
 
 class Wandb(Config):
@@ -230,4 +232,4 @@ class Tracking(Config):
     """Experiment trackers."""
 
     wandb: Wandb | None = None
-    """Log to Weights & Biases."""
+    """Log to Weights & Biases; its key comes from trainer.pod.envFrom. Default: not logged."""

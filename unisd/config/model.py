@@ -35,6 +35,6 @@ class Model(Config):
     path: FilePath | None = None
     """A model directory or a `.gguf` file; on one machine relative to the manifest, on a cluster in the claim."""
     claim: ClaimPath | None = None
-    """A read-only claim that runs share (clusters only)."""
+    """A read-only claim that runs share, and the model's path in it (clusters only)."""
     lora: Lora = Lora()
-    """Size of the adapters; unused with `training.fineTuning: full`."""
+    """Size of the adapters; unused with `training.fineTuning: full`. Default: rank 64, alpha 128."""

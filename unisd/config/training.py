@@ -77,7 +77,7 @@ class Training(TrainingScalars):
     threads: PositiveInt | None = None
     """CPU threads of a trainer process; recorded, since sums depend on it. Default: one per core given."""
     guard: Guard = Guard()
-    """Bounds on signs of collapse."""
+    """Bounds on signs of collapse, over a window of steps. Default: warn."""
 
 
 class TrainingOverrides(TrainingScalars):

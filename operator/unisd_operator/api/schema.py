@@ -138,7 +138,7 @@ def _converted(node: Json, definitions: Mapping[str, Json], path: str) -> Json:
 
 
 def _resolved(node: Json, definitions: Mapping[str, Json]) -> Json:
-    """The node without references and without null; a block keeps its field's description before its own."""
+    """The node without references and without null; a field's own description says more than its block's."""
     alternatives = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
     if len(alternatives) == 1:
         inner = _resolved(alternatives[0], definitions)
@@ -146,8 +146,7 @@ def _resolved(node: Json, definitions: Mapping[str, Json]) -> Json:
         inner = definitions[node["$ref"].rsplit("/", 1)[-1]]
     else:
         return node
-    described = [text for text in (node.get("description"), inner.get("description")) if text]
-    return {**inner, **({"description": " ".join(described)} if described else {})}
+    return {**inner, "description": node.get("description", inner.get("description", ""))}
 
 
 def _list_type(path: str) -> Json:
