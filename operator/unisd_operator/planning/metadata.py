@@ -40,9 +40,9 @@ class Attempt:
 
     def labels(self, role: api.Role | None = None) -> dict[str, str]:
         """Labels of the pods of this attempt, of one role if given: what selectors match."""
-        arm = {} if self.arm is None else {api.ARM: self.arm}
+        work = {api.STAGE: self.work} if self.arm is None else {api.ARM: self.arm}
         of_role = {} if role is None else {api.ROLE: role}
-        return {api.RUN_UID: self.run.uid, **arm, **of_role, api.ATTEMPT: str(self.number)}
+        return {api.RUN_UID: self.run.uid, **work, **of_role, api.ATTEMPT: str(self.number)}
 
     def all_labels(self, role: api.Role) -> dict[str, str]:
         """Every label that a child of this attempt and its pods carry."""

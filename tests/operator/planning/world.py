@@ -130,7 +130,9 @@ class World:
             return
         labels = metadata["labels"]
         mutable = item["kind"] in ("Service", "NetworkPolicy", "PodDisruptionBudget", "PersistentVolumeClaim")
+        before = self.observed.child(item["kind"], metadata["name"])
         child = ChildState(
+            conditions=before.conditions if before else {},
             kind=item["kind"],
             name=metadata["name"],
             uid=f"uid-of-{metadata['name']}",
