@@ -103,8 +103,8 @@ def _flags(program: Program) -> list[str]:
 
 
 def _build(program: Program, path: Path) -> None:
-    """Builds beside the target and renames, so that a build that was killed leaves no half program."""
-    unfinished = path.with_suffix(".unfinished")
+    """Builds beside the target and renames: a caller that was killed leaves no half program, whatever its build does."""
+    unfinished = path.with_suffix(f".{os.getpid()}")
     _go("build", *_flags(program), "-o", str(unfinished), program.package, cwd=TOOLS / program.module)
     unfinished.rename(path)
 
