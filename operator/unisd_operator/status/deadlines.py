@@ -30,7 +30,7 @@ def too_long(turn: Turn, arm: Component) -> Failure | None:
 def stands_still(turn: Turn, arm: Component) -> Failure | None:
     """NoProgress, once the trainer has answered for too long with the same step. No answer is no evidence."""
     answer, progress = turn.observed.answers.get(arm.name), arm.progress
-    if arm.phase != "Training" or progress is None or progress.last_updated_time is None or progress.step < 1:
+    if arm.phase != "Training" or progress is None or progress.last_updated_time is None:
         return None
     limit = turn.spec.progress_deadline_seconds
     if answer is None or answer.values is None or answer.values.get("step") != progress.step:

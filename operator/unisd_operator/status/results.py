@@ -91,7 +91,7 @@ def texts(values: object) -> dict[str, str]:
 
 def with_gpu_time(turn: Turn, arm: Component, changed: bool) -> Component:
     """The component with the GPU time of its pods until now: at each change of phase, else about once a minute."""
-    pods = [pod for pod in turn.observed.pods_of(arm.name) if pod.gpus and pod.started]
+    pods = [pod for pod in turn.all_pods(arm) if pod.gpus and pod.started]
     since = arm.metered_time or min((pod.started for pod in pods if pod.started), default=turn.now)
     if not pods or not (changed or turn.now - since >= METER_EVERY):
         return arm

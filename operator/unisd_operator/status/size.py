@@ -11,15 +11,22 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 def fitted(status: Status, limit: int = LIMIT) -> Status:
     """The status, with the oldest log tails left out, and then metrics, until it fits."""
+    over = _bytes(status) - limit
     components = list(status.components)
     order = sorted(range(len(components)), key=lambda index: _time(components[index]))
     for cut in (_without_log, _without_metrics):
         for index in order:
-            if len(status.model_dump_json(by_alias=True, exclude_none=True).encode()) <= limit:
-                return status
-            components[index] = cut(components[index])
-            status = status.model_copy(update={"components": list(components)})
-    return status
+            if over <= 0:
+                return status.model_copy(update={"components": components})
+            less = cut(components[index])
+            over -= _bytes(components[index]) - _bytes(less)
+            components[index] = less
+    return status.model_copy(update={"components": components})
+
+
+def _bytes(value: Status | Component) -> int:
+    """Length as JSON."""
+    return len(value.model_dump_json(by_alias=True, exclude_none=True).encode())
 
 
 def _time(arm: Component) -> datetime:

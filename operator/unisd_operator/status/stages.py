@@ -78,8 +78,8 @@ def _start(turn: Turn, stage: Stage, ready: bool) -> Stage:
 def _leftovers(turn: Turn, stage: Stage) -> bool:
     """Whether something is left of an earlier attempt's pods and their makers."""
     roles = (stage.name, "rollout") if stage.name == "contexts" else (stage.name,)
-    makers = [c for c in turn.observed.of(None) if c.role in roles and c.kind in ("Job", "Deployment")]
-    return bool(makers or [pod for pod in turn.observed.pods_of(None) if pod.role in roles])
+    makers = [c for c in turn.all_children(stage) if c.role in roles and c.kind in ("Job", "Deployment")]
+    return bool(makers or [pod for pod in turn.all_pods(stage) if pod.role in roles])
 
 
 def _watch(turn: Turn, stage: Stage) -> Stage:

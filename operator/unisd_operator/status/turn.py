@@ -1,6 +1,6 @@
 """One turn's facts, as every part of the derivation reads them; and the change of a frozen value."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -16,6 +16,7 @@ from unisd_operator.settings import Settings
 
 Work = TypeVar("Work", Stage, Component)
 """What has attempts: a shared stage or a component."""
+Seen = TypeVar("Seen", ChildState, PodState)
 SERVERS: frozenset[Role] = frozenset({"rollout", "grader"})
 """Roles whose pods are replaced by their Deployment when they end."""
 LOST_AFTER = timedelta(seconds=30)
@@ -52,12 +53,20 @@ class Turn:
 
     def workload(self, arm: Component) -> ChildState | None:
         """The Kueue Workload of the attempt under way."""
-        found = (c for c in self.observed.of(arm.name) if c.kind == "Workload" and c.attempt == arm.attempt)
+        found = (c for c in self.all_children(arm) if c.kind == "Workload" and c.attempt == arm.attempt)
         return next((child for child in found if not child.deleting), None)
 
     def pods(self, work: Stage | Component, *roles: Role) -> list[PodState]:
         """Pods of the attempt under way, of these roles."""
-        return [p for p in self.observed.pods_of(_arm(work)) if p.role in roles and p.attempt == work.attempt]
+        return [pod for pod in self.all_pods(work) if pod.role in roles and pod.attempt == work.attempt]
+
+    def all_pods(self, work: Stage | Component) -> list[PodState]:
+        """Pods of every attempt of a component; of a stage, those of all stages."""
+        return self._pods_by_arm.get(_arm(work), [])
+
+    def all_children(self, work: Stage | Component) -> list[ChildState]:
+        """Other children of every attempt of a component; of a stage, those of all stages."""
+        return self._children_by_arm.get(_arm(work), [])
 
     def refusal(self, work: Stage | Component) -> str:
         """What the API server said when it refused an object of this work; empty if it did not."""
@@ -70,12 +79,27 @@ class Turn:
         return self.now >= pod.deleting_since + timedelta(seconds=pod.grace_seconds) + LOST_AFTER
 
     def _child(self, kind: str, work: Stage | Component, role: Role) -> ChildState | None:
-        found = (c for c in self.observed.of(_arm(work), role) if c.kind == kind and c.attempt == work.attempt)
-        return next(found, None)
+        found = (c for c in self.all_children(work) if c.kind == kind and c.role == role)
+        return next((child for child in found if child.attempt == work.attempt), None)
+
+    @cached_property
+    def _pods_by_arm(self) -> dict[str | None, list[PodState]]:
+        return _by_arm(self.observed.pods)
+
+    @cached_property
+    def _children_by_arm(self) -> dict[str | None, list[ChildState]]:
+        return _by_arm(self.observed.children)
 
 
 def _arm(work: Stage | Component) -> str | None:
     return work.name if isinstance(work, Component) else None
+
+
+def _by_arm(seen: Iterable[Seen]) -> dict[str | None, list[Seen]]:
+    found: dict[str | None, list[Seen]] = {}
+    for one in seen:
+        found.setdefault(one.arm, []).append(one)
+    return found
 
 
 def works(status: Status) -> list[Stage | Component]:
@@ -95,5 +119,5 @@ def cut(text: str, length: int) -> str:
 
 def leftovers(turn: Turn, arm: Component) -> Sequence[str]:
     """Names of what is left of a component's earlier pods and their makers, of any attempt."""
-    makers = [c.name for c in turn.observed.of(arm.name) if c.kind in ("Job", "Deployment")]
-    return [pod.name for pod in turn.observed.pods_of(arm.name)] + makers
+    makers = [child.name for child in turn.all_children(arm) if child.kind in ("Job", "Deployment")]
+    return [pod.name for pod in turn.all_pods(arm)] + makers
