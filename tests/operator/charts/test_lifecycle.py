@@ -1,0 +1,148 @@
+"""Install, upgrade and uninstall in every order, with runs and children there: nothing is stuck, kept claims are kept."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.processes import Process
+from tests.cluster.waiting import eventually
+from tests.operator.charts.installation import NAMESPACE, helm, install, operate, uninstall
+from tests.operator.controller.harness import children, ends, manifest
+
+# The requirement (O8) is a minute for each.
+DEADLINE = 60
+TEAM = "team-a"
+
+
+@pytest.fixture
+def installed(fresh_cluster: Cluster) -> Iterator[tuple[Cluster, Process]]:
+    """Both charts, the operator at work, one finished run and one that trains, each with a claim to be kept."""
+    cluster = fresh_cluster
+    cluster.create_namespace(TEAM)
+    cluster.create_namespace(NAMESPACE)
+    cluster.add_fake_node("node-a", gpus=16)
+    cluster.add_volumes(4)
+    install(cluster, "unisd-crds")
+    before = len(cluster.processes["kube-controller-manager"].log())
+    install(cluster, "unisd-operator")
+    process = operate(cluster)
+    retained: dict[str, Any] = {"storage": {"policy": "Retain"}}
+    cluster.apply(manifest("done", **retained), manifest("training", trains=None, **retained), namespace=TEAM)
+    ends(cluster, TEAM, "done")
+    eventually(lambda: _phase(cluster, "training") == "Running" and len(_pods(cluster)) >= 2, within=60)
+    return cluster, process
+
+
+def _phase(cluster: Cluster, run: str) -> str:
+    phase: str = cluster.json("get", "sdr", run, "-n", TEAM).get("status", {}).get("phase", "")
+    return phase
+
+
+def _pods(cluster: Cluster) -> list[Any]:
+    """Pods of runs that have not ended."""
+    found = children(cluster, TEAM, "pods")
+    return [pod for pod in found if pod["status"].get("phase") in ("Pending", "Running")]
+
+
+def _claims(cluster: Cluster) -> set[str]:
+    return {claim["metadata"]["name"] for claim in children(cluster, TEAM, "persistentvolumeclaims")}
+
+
+def _only_claims_are_left(cluster: Cluster) -> None:
+    def gone() -> bool:
+        left = [f"{child['kind']} {child['metadata']}" for child in children(cluster, TEAM, LEFT)]
+        assert not left, left
+        return True
+
+    eventually(gone, within=DEADLINE)
+    assert _claims(cluster) == {"done", "training"}
+
+
+LEFT = "jobs,deployments,services,configmaps,secrets,networkpolicies,poddisruptionbudgets,pods"
+
+
+def test_operator_first(installed: tuple[Cluster, Process]) -> None:
+    cluster, process = installed
+    runs = cluster.json("get", "sdr", "-n", TEAM)["items"]
+    assert not [run for run in runs if run["metadata"].get("finalizers")]
+
+    uninstall(cluster, "unisd-operator")
+    assert process.stop(within=DEADLINE) == 0
+    assert _pods(cluster), "training goes on without an operator"
+    uninstall(cluster, "unisd-crds")
+    assert _phase(cluster, "done") == "Succeeded", "the resource is kept"
+
+    cluster.kubectl("delete", "crd", "selfdistillruns.unisd.dev", f"--timeout={DEADLINE}s")
+    _only_claims_are_left(cluster)
+    cluster.kubectl("delete", "namespace", TEAM, NAMESPACE, f"--timeout={DEADLINE}s")
+
+
+def test_resource_first(installed: tuple[Cluster, Process]) -> None:
+    cluster, process = installed
+
+    uninstall(cluster, "unisd-crds")
+    cluster.kubectl("delete", "crd", "selfdistillruns.unisd.dev", f"--timeout={DEADLINE}s")
+    _only_claims_are_left(cluster)
+    assert process.alive(), process.log()
+    uninstall(cluster, "unisd-operator")
+    assert process.stop(within=DEADLINE) == 0
+    assert not children(cluster, TEAM, LEFT)
+
+
+def test_namespaces_first(installed: tuple[Cluster, Process]) -> None:
+    cluster, process = installed
+
+    cluster.kubectl("delete", "namespace", TEAM, f"--timeout={DEADLINE}s")
+    assert process.alive(), process.log()
+    cluster.kubectl("delete", "namespace", NAMESPACE, f"--timeout={DEADLINE}s")
+    process.stop(within=DEADLINE)
+    uninstall(cluster, "unisd-crds")
+    cluster.kubectl("delete", "crd", "selfdistillruns.unisd.dev", f"--timeout={DEADLINE}s")
+    cluster.kubectl("delete", "clusterrole,clusterrolebinding", "unisd-operator")
+
+
+def test_upgrade_and_reinstall_keep_runs_and_restart_nothing(installed: tuple[Cluster, Process]) -> None:
+    cluster, process = installed
+    before = _running(cluster)
+
+    install(cluster, "unisd-crds", {"annotations": {"example.com/revision": "2"}})
+    install(cluster, "unisd-operator", {"settings": {"workers": 4}, "labels": {"example.com/team": "ml"}})
+    assert process.stop(within=DEADLINE) == 0
+    operate(cluster, "upgraded")
+    assert _running(cluster) == before
+
+    uninstall(cluster, "unisd-operator")
+    uninstall(cluster, "unisd-crds")
+    assert _phase(cluster, "done") == "Succeeded"
+    install(cluster, "unisd-crds")
+    install(cluster, "unisd-operator")
+    operate(cluster, "reinstalled")
+    cluster.apply(manifest("new"), namespace=TEAM)
+    ends(cluster, TEAM, "new")
+    assert _running(cluster) == before
+
+
+def _running(cluster: Cluster) -> Any:
+    """What must not change: identity of runs, of their pods, and what the key of rollout servers is."""
+    runs = {run["metadata"]["name"]: run["metadata"] for run in cluster.json("get", "sdr", "-n", TEAM)["items"]}
+    kept = {name: (runs[name]["uid"], runs[name]["generation"]) for name in ("done", "training")}
+    pods = {pod["metadata"]["uid"] for pod in _pods(cluster)}
+    key = cluster.json("get", "secret", "unisd-operator-key", "-n", NAMESPACE)["data"]
+    return kept, pods, key
+
+
+def test_operator_before_resource(fresh_cluster: Cluster) -> None:
+    cluster = fresh_cluster
+    cluster.create_namespace(TEAM)
+    cluster.create_namespace(NAMESPACE)
+    cluster.add_fake_node("node-a")
+    cluster.add_volumes(2)
+    install(cluster, "unisd-operator")
+    assert "unisd-crds" in helm(cluster, "get", "notes", "unisd-operator", "-n", NAMESPACE)
+    operate(cluster)
+
+    install(cluster, "unisd-crds")
+    eventually(lambda: cluster.apply(manifest("early"), namespace=TEAM) is None)
+    ends(cluster, TEAM, "early")
