@@ -27,7 +27,7 @@ SCORES = [{"task": "gsm8k", "metric": "accuracy", "score": 0.5, "low": 0.4, "hig
 def install(cluster: Cluster) -> None:
     """The resource, the operator's namespace, a node with GPUs, volumes."""
     cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/selfdistillruns.unisd.dev", "--timeout=30s")
+    eventually(lambda: cluster.kubectl("get", "sdr", "-A", "--ignore-not-found=false") or True)
     cluster.create_namespace(SYSTEM)
     cluster.add_fake_node("node-a", gpus=64)
     cluster.add_volumes(8)

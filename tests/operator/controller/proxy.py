@@ -6,6 +6,7 @@ its own, so that the audit log tells two replicas apart.
 
 import asyncio
 import base64
+import contextlib
 import json
 import ssl
 import tempfile
@@ -19,7 +20,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from tests.cluster.cluster import Cluster
 
-_HOP = {"host", "connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive"}
+_HOP = {"host", "connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
 class Proxy:
@@ -36,6 +37,7 @@ class Proxy:
         self.server = ""
         self._loop = asyncio.new_event_loop()
         self._flowing: asyncio.Event | None = None
+        self._watches: list[asyncio.Event] = []
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"proxy {user}", daemon=True)
 
@@ -59,16 +61,25 @@ class Proxy:
         assert self._flowing is not None
         self._loop.call_soon_threadsafe(self._flowing.set)
 
+    def deafen(self) -> None:
+        """The connections of watches that are open now pass nothing on any more; all others do."""
+        self._loop.call_soon_threadsafe(self._deafen)
+
+    def _deafen(self) -> None:
+        for heard in self._watches:
+            heard.clear()
+
     def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._main())
-        self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # which cancels what is left in the end
+            runner.run(self._main())
 
     async def _main(self) -> None:
         self._flowing, self._stop = asyncio.Event(), asyncio.Event()
         self._flowing.set()
         connector = TCPConnector(ssl=_tls(self._cluster), limit=0)
-        async with ClientSession(connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False) as client:
+        async with ClientSession(
+            connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False
+        ) as client:
             self._client = client
             runner = web.AppRunner(_application(self._handle), shutdown_timeout=0.5)
             await runner.setup()
@@ -98,9 +109,14 @@ class Proxy:
                 return web.Response(status=answer.status, headers=passed, body=content)
             response = web.StreamResponse(status=answer.status, headers=passed)
             await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await flowing.wait()
-                await response.write(chunk)
+            heard = asyncio.Event()
+            heard.set()
+            self._watches.append(heard)
+            with contextlib.suppress(ConnectionError):  # the operator was killed
+                async for chunk in answer.content.iter_any():
+                    await flowing.wait()
+                    await heard.wait()
+                    await response.write(chunk)
             return response
 
 
