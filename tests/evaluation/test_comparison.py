@@ -44,6 +44,14 @@ def test_scores_are_averaged_over_seeds_and_their_deviation_told():
     assert c.proportion([[1, 0]]).seed_deviation is None
 
 
+def test_scores_that_are_all_alike_still_leave_doubt():
+    for value in (0.0, 1.0):
+        one, two = c.proportion([[value] * 20]), c.proportion([[value] * 20] * 2)
+        assert (two.low, two.high) == (one.low, one.high)
+        assert two.high - two.low > 0.1
+        assert two.seed_deviation == 0.0
+
+
 def test_pairing_sees_what_independent_intervals_do_not():
     rng = np.random.default_rng(1)
     base = (rng.random(200) < 0.5).astype(float)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,6 +71,26 @@ def test_fused_equals_naive_in_value_gradient_and_figures(alpha, clip, softcap, 
             for name in ("divergence_N", "entropy_N", "student_logp_N", "hinge_N", "distance_N"):
                 torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=2e-5, rtol=1e-4)
             assert found.squares.values() == pytest.approx(expected.squares.values(), abs=1e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("implementation", [naive, fused])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_no_gradient_flows_into_the_teacher(implementation, alpha):
+    """Not even where the teacher has the student's own output layer, or hidden states that carry gradients."""
+    tokens, masks = make()
+    settings = objective(divergence={"alpha": alpha}, features={"weight": 0.3}, contrastive={"weight": 0.2})
+    part = coefficients(masks, "token", denominators(masks))
+    apart = replace(tokens, teacher_head=Head(tokens.student_head.weight_VH.detach().clone()))
+    wanted = gradients(implementation.self_distillation_loss(apart, settings, part), apart)
+    teacher_NH = tokens.teacher_NH.clone().requires_grad_()
+    shared = replace(tokens, teacher_NH=teacher_NH, teacher_head=tokens.student_head)
+    found = implementation.self_distillation_loss(shared, settings, part)
+    for ours, theirs in zip(gradients(found, shared), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    (into_teacher,) = torch.autograd.grad(
+        implementation.self_distillation_loss(shared, settings, part).value, [teacher_NH], allow_unused=True
+    )
+    assert into_teacher is None
 
 
 def test_fused_equals_naive_to_the_rounding_of_bfloat16():

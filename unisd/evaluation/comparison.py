@@ -58,13 +58,17 @@ def wilson(successes: float, items: int) -> tuple[float, float]:
 
 
 def proportion(scores_SI: Sequence[Sequence[float]]) -> Estimate:
-    """A mean of 0/1 scores, [seeds, items]: Wilson with one seed, bootstrap over items with several."""
+    """A mean of 0/1 scores, [seeds, items]: Wilson with one seed, bootstrap over items with several.
+
+    Where all scores are alike, resampling knows no doubt: Wilson's interval stands there too.
+    """
     scores = np.asarray(scores_SI, dtype=float)
     value, items = float(scores.mean()), scores.shape[1]
-    if scores.shape[0] == 1:
-        return Estimate(value, *wilson(float(scores.sum()), items), items)
+    deviation = float(scores.mean(axis=1).std(ddof=1)) if scores.shape[0] > 1 else None
+    if deviation is None or value in (0.0, 1.0):
+        return Estimate(value, *wilson(value * items, items), items, deviation)
     low, high = _interval(_resampled(scores).mean(axis=(0, 1)))
-    return Estimate(value, low, high, items, float(scores.mean(axis=1).std(ddof=1)))
+    return Estimate(value, low, high, items, deviation)
 
 
 def perplexity(nats_SI: Sequence[Sequence[float]], tokens_SI: Sequence[Sequence[float]]) -> Estimate:

@@ -18,7 +18,8 @@ def self_distillation_loss(
 ) -> Loss:
     """L = Σ c·min(D, κ) + λ·Σ c_neg·h + w·Σ c_f·f, from logits; see docs/objective.md."""
     student_NV = logits(tokens.student_NH, tokens.student_head)
-    teacher_NV = logits(tokens.teacher_NH, tokens.teacher_head).detach()
+    teacher_NH = tokens.teacher_NH.detach()
+    teacher_NV = logits(teacher_NH, tokens.teacher_head).detach()
     tempered_NV = (student_NV / objective.temperature).log_softmax(dim=-1)
     divergence_N = divergence(
         tempered_NV, (teacher_NV / objective.temperature).log_softmax(dim=-1), objective.divergence.alpha
@@ -40,7 +41,7 @@ def self_distillation_loss(
         hinge_N = hinge(logp_N, tokens.teacher_logp_N, tokens.negative_logp_N, objective.contrastive)
         parts["contrastive"] = objective.contrastive.weight * (coefficients.contrastive_N * hinge_N).sum()
     if objective.features is not None:
-        distance_N = feature_distance(tokens.student_NH, tokens.teacher_NH)
+        distance_N = feature_distance(tokens.student_NH, teacher_NH)
         parts["features"] = objective.features.weight * (coefficients.features_N * distance_N).sum()
     others = [parts[name] for name in ("contrastive", "features") if name in parts]
     return Loss(
