@@ -23,6 +23,10 @@ pytest_plugins = ["tests.cluster.plugin"]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 model of a few hundred thousand parameters with tokenizer and chat template."""

@@ -63,11 +63,24 @@ def _parser() -> argparse.ArgumentParser:
     for kind in _STAGES:
         stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
         stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
+        if kind == "contexts":
+            _contexts_arguments(stage)
+            continue
         stage.add_argument("--directory", type=Path, required=True, help="the run's directory")
         if kind in ("train", "evaluate"):
             stage.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
         stage.set_defaults(command=_stage, kind=kind)
     return parser
+
+
+def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", nargs="?", choices=("build", "show"), help="prepare and write them, or print some; default the stage"
+    )
+    parser.add_argument("--directory", type=Path, help="the run's directory; default runs/NAME")
+    parser.add_argument("--component", help="show: whose contexts; default the first that has teachers")
+    parser.add_argument("--example", action="append", default=[], help="show: id of a training row; default the first")
+    parser.set_defaults(command=_contexts, kind="contexts", dry_run=False, devices=None, parallelism=None)
 
 
 def _remote_parser(
@@ -198,6 +211,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _render(options: argparse.Namespace) -> int:
+    import yaml
     from pydantic import ValidationError
     from unisd_operator.planning.render import gpus, most_gpus, render, to_yaml
     from unisd_operator.settings import Settings, read_settings
@@ -208,7 +222,7 @@ def _render(options: argparse.Namespace) -> int:
     try:
         run = load_cluster_run(options.file)
         settings = read_settings(options.settings) if options.settings else Settings()
-    except (ConfigError, ValidationError, OSError) as error:
+    except (ConfigError, ValidationError, yaml.YAMLError, OSError) as error:
         _complain(str(error))
         return _BAD_INPUT
     _say(to_yaml(render(run, settings)).rstrip())
@@ -262,6 +276,42 @@ def _stage(options: argparse.Namespace) -> int:
     except StageError as error:
         _complain(f"{error.reason}: {error}")
         return error.exit_code
+    return 0
+
+
+def _contexts(options: argparse.Namespace) -> int:
+    run = _load(options.file)
+    if run is None:
+        return _BAD_INPUT
+    options.directory = options.directory or Path("runs") / run.metadata.name
+    if options.action is None:
+        return _stage(options)
+    if options.action == "show":
+        return _show_contexts(options, run)
+    shared = tuple(stage for stage in _stages_of(run) if stage.kind in ("prepare", "contexts"))
+    return _run_stages(run, options.directory, shared, options)
+
+
+def _show_contexts(options: argparse.Namespace, run: "SelfDistillRun") -> int:
+    from rich.console import Console
+    from rich.rule import Rule
+
+    from unisd.contexts.show import contexts_of
+    from unisd.failures import StageError
+    from unisd.job import Job
+    from unisd.rundir import RunDir
+
+    console = Console()
+    try:
+        for identity, shown in contexts_of(Job(run, RunDir(options.directory)), options.component, options.example):
+            for context in shown:
+                console.print(Rule(f"{identity}: {context.title}", align="left"))
+                for message in context.messages:
+                    console.print(f"[dim]{message['role']}:[/dim]")
+                    console.print(message["content"], markup=False, highlight=False)
+    except (ValueError, StageError) as error:
+        _complain(str(error))
+        return _BAD_INPUT
     return 0
 
 
