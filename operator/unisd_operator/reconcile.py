@@ -13,7 +13,7 @@ from typing import Any
 
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Status
-from unisd_operator.cluster.act import Actor, carry_out
+from unisd_operator.cluster.act import Actor, carry_out, still_foreign
 from unisd_operator.cluster.client import Client
 from unisd_operator.cluster.logs import failed_log, wants_log
 from unisd_operator.cluster.store import Key, Store
@@ -94,6 +94,7 @@ async def observe(world: World, run: RunResource) -> Observed:
         if _is_stuck(child) and (child.arm, child.role, child.attempt) not in with_pods
     ]
     await asyncio.gather(*questions)
+    notes.foreign_claim = notes.foreign_claim and await still_foreign(world.client, run)
     return Observed(
         time=datetime.now(UTC),
         children=tuple(replace(child, refusal=notes.job_refusals.get(child.uid, child.refusal)) for child in children),

@@ -7,12 +7,13 @@ other objects then wait, while the other components go on.
 import time
 from dataclasses import dataclass
 
-from unisd_operator.api.names import ARM, HASH, ROLE, RUN_UID
+from unisd_operator.api.names import ARM, HASH, RUN_UID, STAGE
 from unisd_operator.api.resource import RunResource
 from unisd_operator.cluster.client import Client, ConflictError, NotFoundError, Object, RefusedError
 from unisd_operator.cluster.kueue import finish, pods_ready, release
 from unisd_operator.cluster.store import Notes, Store
 from unisd_operator.observed import ChildState
+from unisd_operator.planning.names import claim
 from unisd_operator.planning.plan import Plan
 
 _CLAIM = "PersistentVolumeClaim"
@@ -35,6 +36,7 @@ async def carry_out(actor: Actor, run: RunResource, plan: Plan) -> bool:
         whether what is noted of the run has changed, so that its status is to be derived again.
     """
     notes = actor.store.notes(run.uid)
+    before = notes.refused, notes.foreign_claim
     for child in plan.delete:
         await _delete(actor, run, child)
     for pod in plan.force_delete:
@@ -50,9 +52,8 @@ async def carry_out(actor: Actor, run: RunResource, plan: Plan) -> bool:
         work = _work(body)
         if work not in refused:
             await _apply(actor, run, body, refused)
-    changed = refused != notes.refused
     notes.refused = refused
-    return changed
+    return (notes.refused, notes.foreign_claim) != before
 
 
 def _in_order(plan: Plan, notes: Notes, resync_seconds: float) -> list[Object]:
@@ -67,9 +68,9 @@ def _in_order(plan: Plan, notes: Notes, resync_seconds: float) -> list[Object]:
 
 
 def _work(body: Object) -> str:
-    """The arm that an object belongs to, or else the shared stage."""
+    """The arm or shared stage that an object belongs to; the claim, without which nothing is prepared, to `prepare`."""
     labels = body["metadata"]["labels"]
-    return str(labels.get(ARM) or labels[ROLE])
+    return str(labels.get(ARM) or labels.get(STAGE, "prepare"))
 
 
 async def _apply(actor: Actor, run: RunResource, body: Object, refused: dict[str, str]) -> None:
@@ -96,7 +97,19 @@ async def _make_claim(client: Client, run: RunResource, body: Object) -> Object 
         return await client.create(_CLAIM, run.namespace, body)
     except ConflictError:
         found = await client.get(_CLAIM, run.namespace, body["metadata"]["name"])
-        return found if found["metadata"].get("labels", {}).get(RUN_UID) == run.uid else None
+        return None if _is_foreign(found, run) else found
+
+
+async def still_foreign(client: Client, run: RunResource) -> bool:
+    """Whether the claim in the run's way is still there: whoever made it may have deleted it."""
+    try:
+        return _is_foreign(await client.get(_CLAIM, run.namespace, claim(run.name)), run)
+    except NotFoundError:
+        return False
+
+
+def _is_foreign(found: Object, run: RunResource) -> bool:
+    return bool(found["metadata"].get("labels", {}).get(RUN_UID) != run.uid)
 
 
 async def _delete(actor: Actor, run: RunResource, child: ChildState) -> None:

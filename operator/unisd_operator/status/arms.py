@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from unisd_operator.api.names import Role
 from unisd_operator.api.status import ENDED, Component, Failure
 from unisd_operator.observed import ChildState, PodState
+from unisd_operator.planning.needs import grades_while_training
 from unisd_operator.status.attempts import away_from_lost, fail, interrupt, stopped
 from unisd_operator.status.deadlines import ACTIVE, stands_still, too_long
 from unisd_operator.status.failures import failure, job_failure, pod_failure, refused
@@ -94,11 +95,16 @@ def _failure(turn: Turn, arm: Component) -> Failure | None:
     return (
         refused(turn, arm)
         or too_long(turn, arm)
-        or pod_failure(turn, [*pods, *turn.pods(arm, "rollout", "grader")])
+        or pod_failure(turn, [*pods, *turn.pods(arm, "rollout"), *_graders(turn, arm)])
         or _of_jobs(turn, arm, roles)
         or _no_scores(turn, arm, pods)
         or stands_still(turn, arm)
     )
+
+
+def _graders(turn: Turn, arm: Component) -> Sequence[PodState]:
+    """Graders that the component waits for in its phase."""
+    return turn.graders if arm.phase == "Evaluating" or grades_while_training(turn.spec) else []
 
 
 def _of_jobs(turn: Turn, arm: Component, roles: Sequence[Role]) -> Failure | None:

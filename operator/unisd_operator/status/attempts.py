@@ -74,7 +74,7 @@ def away_from_lost(turn: Turn, work: Work) -> Work:
 
     What might revive there must not share the attempt's folder.
     """
-    lost = any(turn.lost(pod) and pod.attempt == work.attempt for pod in turn.all_pods(work))
+    lost = any(pod.is_lost(turn.now) and pod.attempt == work.attempt for pod in turn.all_pods(work))
     return but(work, attempt=work.attempt + 1) if lost else work
 
 

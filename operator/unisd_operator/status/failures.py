@@ -10,10 +10,10 @@ from typing import get_args
 
 from unisd.failures import reason_of
 from unisd_operator.api.status import Component, Failure, FailureReason, Stage
-from unisd_operator.observed import ChildState, ContainerState, PodState
+from unisd_operator.observed import LOST_AFTER, ChildState, ContainerState, PodState
 from unisd_operator.status.logs import last_lines, reason_in
 from unisd_operator.status.results import message
-from unisd_operator.status.turn import LOST_AFTER, SERVERS, Turn, cut
+from unisd_operator.status.turn import SERVERS, Turn, cut
 from unisd_operator.status.waiting import may_pass
 
 IMAGE_ERRORS = frozenset(
@@ -152,7 +152,7 @@ def _of_disruption(turn: Turn, pod: PodState) -> Failure | None:
         return failure("Preempted", f"{where} made room for pods of higher priority: {said}", pod)
     if pod.disruption_reason in ("DeletionByTaintManager", "DeletionByPodGC") or pod.reason in ("NodeLost", "Shutdown"):
         return failure("NodeLost", f"{where} was lost with its node: {said}", pod)
-    if turn.lost(pod):
+    if pod.is_lost(turn.now):
         return failure("NodeLost", f"{where} was deleted and does not end: its node does not answer", pod)
     if pod.phase == "Failed" and any(word in pod.message for word in ("ephemeral", "EmptyDir")):
         return failure("StorageFull", f"{where} was evicted: {pod.message}", pod)

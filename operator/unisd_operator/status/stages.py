@@ -71,7 +71,7 @@ def _start(turn: Turn, stage: Stage, ready: bool) -> Stage:
         return but(stage, waiting=foreign)
     if _leftovers(turn, stage):
         return but(stage, waiting=waiting("WaitingForPods", "pods of the attempt before have not ended yet"))
-    image = images(turn.spec, turn.settings, {})["preparation"]
+    image = images(turn.spec, turn.settings, {})["evaluation" if stage.name == "report" else "preparation"]
     return but(stage, phase="Starting", admitted_time=turn.now, retry_time=None, image=image, waiting=None)
 
 
@@ -85,6 +85,8 @@ def _leftovers(turn: Turn, stage: Stage) -> bool:
 def _watch(turn: Turn, stage: Stage) -> Stage:
     """A stage that has begun: done, failed, or how far it is."""
     job, workers = turn.job(stage, stage.name), turn.pods(stage, stage.name)
+    if job is None and (foreign := foreign_claim(turn)) is not None:
+        return but(stage, phase="Pending", admitted_time=None, waiting=foreign)
     pods = [*workers, *turn.pods(stage, "rollout")] if stage.name == "contexts" else workers
     stage = with_stage_answer(turn, stage)
     if any(is_running(pod) for pod in workers) and stage.start_time is None:
@@ -101,7 +103,12 @@ def _watch(turn: Turn, stage: Stage) -> Stage:
 
 def _failure(turn: Turn, stage: Stage, pods: list[PodState]) -> Failure | None:
     workers = [pod for pod in pods if pod.role == stage.name]
-    return refused(turn, stage) or pod_failure(turn, pods) or job_failure(turn, turn.job(stage, stage.name), workers)
+    graders = turn.graders if stage.name == "contexts" else []
+    return (
+        refused(turn, stage)
+        or pod_failure(turn, [*pods, *graders])
+        or job_failure(turn, turn.job(stage, stage.name), workers)
+    )
 
 
 def _wait(turn: Turn, stage: Stage, why: Waiting, pods: Sequence[PodState]) -> Stage:

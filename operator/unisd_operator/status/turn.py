@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -19,8 +19,10 @@ Work = TypeVar("Work", Stage, Component)
 Seen = TypeVar("Seen", ChildState, PodState)
 SERVERS: frozenset[Role] = frozenset({"rollout", "grader"})
 """Roles whose pods are replaced by their Deployment when they end."""
-LOST_AFTER = timedelta(seconds=30)
-"""A pod that is there so long after its grace has passed is on a node that does not answer."""
+_SHARED_ROLES: tuple[Role, ...] = ("storage", "grader")
+"""Children of no component that every component needs."""
+_STAGE_ROLES: tuple[Role, ...] = (*_SHARED_ROLES, "config", "rollout")
+"""Children that stages have beside their Jobs."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class Turn:
         """Pods of the attempt under way, of these roles."""
         return [pod for pod in self.all_pods(work) if pod.role in roles and pod.attempt == work.attempt]
 
+    @property
+    def graders(self) -> list[PodState]:
+        """Pods that run generated code for all components."""
+        return [pod for pod in self._pods_by_arm.get(None, []) if pod.role == "grader"]
+
     def all_pods(self, work: Stage | Component) -> list[PodState]:
         """Pods of every attempt of a component; of a stage, those of all stages."""
         return self._pods_by_arm.get(_arm(work), [])
@@ -69,14 +76,10 @@ class Turn:
         return self._children_by_arm.get(_arm(work), [])
 
     def refusal(self, work: Stage | Component) -> str:
-        """What the API server said when it refused an object of this work; empty if it did not."""
-        return self.observed.refused.get(work.name, "")
-
-    def lost(self, pod: PodState) -> bool:
-        """Whether a deleted pod outlives its grace: its node does not answer."""
-        if pod.deleting_since is None:
-            return False
-        return self.now >= pod.deleting_since + timedelta(seconds=pod.grace_seconds) + LOST_AFTER
+        """What the API server said when it refused an object that this work needs; empty if it did not."""
+        shared = _SHARED_ROLES if isinstance(work, Component) else _STAGE_ROLES
+        refused = self.observed.refused
+        return next((refused[name] for name in (work.name, *shared) if name in refused), "")
 
     def _child(self, kind: str, work: Stage | Component, role: Role) -> ChildState | None:
         found = (c for c in self.all_children(work) if c.kind == kind and c.role == role)

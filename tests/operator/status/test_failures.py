@@ -168,6 +168,16 @@ def test_a_server_that_ends_once_or_is_replaced_is_no_failure() -> None:
     assert (lab.arm().phase, lab.arm().failure) == ("Training", None)
 
 
+def test_a_grader_that_cannot_start_is_told_by_the_evaluation_that_waits_for_it() -> None:
+    lab = new(task={"name": "mbpp"}).training()
+    lab.pod("grader", **waits("ImagePullBackOff"))
+    lab.look(1)
+    assert lab.arm().phase == "Training", "training asks no grader"
+    lab.end("train", "c-1", "{}")
+    lab.look(1)
+    assert (failure_of(lab).reason, failure_of(lab).pod) == ("ImagePullBackOff", "grader-None-1-0")
+
+
 @pytest.mark.parametrize(
     ("log", "reason"),
     [

@@ -1,5 +1,6 @@
 """Why something has not started, and what becomes of it when it takes too long."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,8 +122,6 @@ def test_what_containers_wait_for_is_told() -> None:
 
 def test_a_foreign_claim_stalls_the_run_with_the_way_out() -> None:
     lab = new()
-    from dataclasses import replace
-
     lab.observed = replace(lab.observed, foreign_claim=True)
     lab.look()
     assert (lab.status.phase, lab.status.reason, lab.stage().phase) == ("Pending", "ForeignClaim", "Pending")
@@ -133,6 +132,26 @@ def test_a_foreign_claim_stalls_the_run_with_the_way_out() -> None:
     lab.observed = replace(lab.observed, foreign_claim=False)
     lab.look(60)
     assert (lab.stage().phase, lab.condition("Stalled").status) == ("Starting", "False")
+
+
+def test_a_foreign_claim_that_is_found_as_the_stage_begins_takes_it_back() -> None:
+    lab = new()
+    lab.look()
+    assert lab.stage().phase == "Starting"
+    lab.observed = replace(lab.observed, foreign_claim=True)
+    lab.look(1)
+    assert (lab.stage().phase, lab.stage().attempt, lab.condition("Stalled").status) == ("Pending", 1, "True")
+
+
+@pytest.mark.parametrize("role", ["storage", "config"])
+def test_what_a_stage_needs_beside_its_job_is_told_by_it(role: str) -> None:
+    lab = new()
+    lab.look()
+    lab.refuse(role, 'persistentvolumeclaims "demo" is forbidden: exceeded quota: storage')
+    lab.look(1)
+    waiting = lab.stage().waiting
+    assert waiting is not None
+    assert waiting.reason == "QuotaExceeded"
 
 
 # -- preRunningDeadlineSeconds
@@ -251,9 +270,7 @@ def test_two_runs_of_two_gpus_complete_on_three() -> None:
 def test_the_delay_after_a_release_differs_between_runs_and_is_the_same_when_derived_again() -> None:
     delays = set()
     for uid in ("a", "b", "c", "d"):
-        from dataclasses import replace
-
-        lab = new(preRunningDeadlineSeconds=60)
+            lab = new(preRunningDeadlineSeconds=60)
         lab.run = replace(lab.run, uid=uid)
         lab.prepared()
         lab.look(60)
@@ -267,8 +284,6 @@ def test_the_delay_after_a_release_differs_between_runs_and_is_the_same_when_der
 
 
 def queued_lab() -> Lab:
-    from dataclasses import replace
-
     lab = new(queueName="gpus")
     lab.observed = replace(lab.observed, kueue=True)
     return lab.prepared()
