@@ -64,6 +64,7 @@ check: $(STAMP) ## format, lint, types, import contracts, generated files
 generate: $(STAMP) ## write the generated files anew
 	$(BIN)/python -m unisd.config.reference docs
 	$(BIN)/python -m unisd_operator.api.schema crds charts/unisd-crds/files
+	$(BIN)/python -m unisd_operator.api.reference docs/operator
 	$(BIN)/python charts/generate.py
 
 bench: $(STAMP) ## time and memory of the objective beside its naive form; programs graded a second

@@ -27,6 +27,13 @@ def test_validate_tells_good_from_bad(tmp_path, capsys):
     assert run("validate", "-f", EXAMPLES / "tiny.yaml") == 0
 
 
+def test_validate_for_a_cluster(capsys):
+    corpus = Path(__file__).parent / "operator/api/corpus"
+    assert run("validate", "--cluster", "-f", corpus / "valid/smallest.yaml") == 0
+    assert run("validate", "--cluster", "-f", corpus / "invalid/model-path-absolute.yaml") == 65
+    assert "spec.model.path: must be a path in the claim" in capsys.readouterr().err
+
+
 def test_schema_is_json_with_descriptions(capsys):
     assert run("schema") == 0
     schema = json.loads(capsys.readouterr().out)

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     validate = commands.add_parser("validate", help="check manifests; shows every problem")
     validate.add_argument("-f", "--file", type=Path, required=True, nargs="+", help="manifests")
+    validate.add_argument("--cluster", action="store_true", help="as a cluster takes them, not this machine")
     validate.set_defaults(command=_validate)
     render = commands.add_parser("render", help="print every object that the operator makes of a manifest")
     render.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
@@ -101,13 +102,13 @@ def _complain(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201
 
 
-def _load(path: Path) -> "SelfDistillRun | None":
-    """The manifest, or None after its problems were shown."""
+def _load(path: Path, cluster: bool = False) -> "SelfDistillRun | None":
+    """The manifest, as this machine or as a cluster takes it, or None after its problems were shown."""
     from unisd.config.base import ConfigError
-    from unisd.config.load import load_run
+    from unisd.config.load import load_cluster_run, load_run
 
     try:
-        return load_run(path)
+        return load_cluster_run(path) if cluster else load_run(path)
     except ConfigError as error:
         _complain(str(error))
         return None
@@ -203,7 +204,7 @@ def _summarise(console: "object", directory: Path) -> None:
 def _validate(options: argparse.Namespace) -> int:
     valid = True
     for path in options.file:
-        run = _load(path)
+        run = _load(path, options.cluster)
         valid = valid and run is not None
         if run is not None:
             _say(f"{path}: valid")

@@ -224,9 +224,9 @@ class Component(Config):
     """When it ended, well or not."""
     config_hash: Line | None = None
     """Hash of its resolved configuration."""
-    images: Annotated[dict[str, str], Field(max_length=8)] = {}
+    images: Annotated[dict[str, Line], Field(max_length=8)] = {}
     """Images of the attempt, by role."""
-    revisions: Annotated[dict[str, str], Field(max_length=8)] = {}
+    revisions: Annotated[dict[str, Line], Field(max_length=8)] = {}
     """What model and data resolved to."""
     progress: Progress | None = None
     """How far training is."""
