@@ -59,8 +59,8 @@ def render(run: SelfDistillRun, settings: Settings) -> tuple[Object, ...]:
 
 
 def to_yaml(objects: tuple[Object, ...]) -> str:
-    """The objects as YAML documents."""
-    return "".join(f"---\n{yaml.dump(dict(item), Dumper=_Dumper, sort_keys=False)}" for item in objects)
+    """The objects as YAML documents; innermost lists and mappings stand on one line."""
+    return "".join(f"---\n{_document(item)}" for item in objects)
 
 
 def gpus(run: SelfDistillRun, settings: Settings) -> tuple[Gpus, ...]:
@@ -139,6 +139,10 @@ def _gpus(item: Object, settings: Settings) -> int:
     containers = item["spec"]["template"]["spec"]["containers"]
     limits = [one.get("resources", {}).get("limits", {}) for one in containers]
     return sum(int(limit.get(settings.gpu_resource, 0)) for limit in limits)
+
+
+def _document(item: Object) -> str:
+    return yaml.dump(dict(item), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
 class _Dumper(yaml.CSafeDumper):
