@@ -270,7 +270,7 @@ def test_two_runs_of_two_gpus_complete_on_three() -> None:
 def test_the_delay_after_a_release_differs_between_runs_and_is_the_same_when_derived_again() -> None:
     delays = set()
     for uid in ("a", "b", "c", "d"):
-            lab = new(preRunningDeadlineSeconds=60)
+        lab = new(preRunningDeadlineSeconds=60)
         lab.run = replace(lab.run, uid=uid)
         lab.prepared()
         lab.look(60)
