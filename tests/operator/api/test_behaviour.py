@@ -61,6 +61,35 @@ def test_writing_the_status_leaves_generation_and_specification_alone(definition
     assert (after["metadata"]["generation"], after["status"]["phase"]) == (2, "Running")
 
 
+def test_the_operator_owns_the_status_alone(definition: Cluster, namespace, fresh):
+    _patch_status(definition, namespace, {"status": {"phase": "Running"}}, "--field-manager=unisd-operator")
+    run = definition.json("get", "sdr", "fresh", "-n", namespace, "--show-managed-fields")
+    (own,) = [entry for entry in run["metadata"]["managedFields"] if entry["manager"] == "unisd-operator"]
+    assert own["subresource"] == "status"
+    assert list(own["fieldsV1"]) == ["f:status"]
+
+
+def test_rules_fit_their_budget_for_the_largest_run(definition: Cluster, namespace):
+    """CEL has a budget at run time, too: the largest specification is judged within it, and its changes."""
+    run = copy.deepcopy(RUN)
+    pod = {
+        "affinity": {"nodeAffinity": {f"k{n}": ["x" * 50] * 20 for n in range(20)}},
+        "env": [{"name": f"E{n}", "value": "x" * 400} for n in range(64)],
+        "labels": {f"example.com/label-{n}": "x" * 63 for n in range(64)},
+        "annotations": {f"example.com/note-{n}": "x" * 400 for n in range(64)},
+    }
+    blocks = ("divergence", "agreement", "ema", "contrastive", "features", "training")
+    components = [{"name": f"c{n}", **{block: {} for block in blocks}, "clip": {"value": 1.0}} for n in range(32)]
+    run["spec"] |= {"components": components, "seeds": [2147483646, 2147483647]}
+    run["spec"] |= {block: {"pod": pod} for block in ("preparation", "rollout", "trainer", "evaluation")}
+    definition.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(run))
+    run["spec"]["suspend"] = True
+    definition.kubectl("replace", "-n", namespace, "-f", "-", input=json.dumps(run))
+    run["spec"]["trainer"] = {}
+    with pytest.raises(KubectlError, match=r"spec.trainer: .*trainer is immutable"):
+        definition.kubectl("replace", "-n", namespace, "-f", "-", input=json.dumps(run))
+
+
 def test_plain_json_loses_unknown_fields_silently_unless_asked(definition: Cluster, namespace):
     """Documented: docs/operator/reference.md names such clients."""
     run = copy.deepcopy(RUN)
@@ -118,8 +147,8 @@ def test_explain_reads_like_documentation(definition: Cluster):
     assert "docs/operator/troubleshooting.md" in told
 
 
-def _patch_status(cluster: Cluster, namespace: str, patch: Any) -> None:
-    arguments = ("fresh", "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps(patch))
+def _patch_status(cluster: Cluster, namespace: str, patch: Any, *options: str) -> None:
+    arguments = ("fresh", "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps(patch), *options)
     cluster.kubectl("patch", "sdr", *arguments)
 
 
