@@ -84,6 +84,7 @@ def test_the_quantile_scale_divides_and_caps() -> None:
     assert scale == pytest.approx(2.5)
     expected = torch.tensor([1 / 1.4, 1 / 1.8, 1 / 2.2, 1 / 3.0, 1 / 3.0])
     torch.testing.assert_close(agree.weights(d_N, agreement, scale), expected)
+    assert agree.quantile_scale(d_N, mask_N, agreement.model_copy(update={"quantile": 1.0})) == 100.0
 
 
 def test_the_quantile_scale_has_a_floor_and_survives_no_token() -> None:

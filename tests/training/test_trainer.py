@@ -122,19 +122,28 @@ def job_of(run, directory):
     return Job(run, directory, resolve(run.spec)[0])
 
 
-@pytest.mark.parametrize(
-    "preset", ["agreement_tok_retrieval", "ema", "contrastive", "match_joint", "match_repr", "clip"]
-)
-def test_every_preset_changes_the_trained_weights(make_run, carry_out, preset):
+PRESETS = ["agreement_tok_retrieval", "agreement_seq_random", "ema", "contrastive", "match_joint", "match_repr", "clip"]
+
+
+@pytest.mark.parametrize("preset", [*PRESETS, "unisd_star"])
+def test_every_preset_changes_the_trained_weights_and_says_by_how_much(make_run, carry_out, preset):
     plain = weights(trained(make_run, carry_out, {"name": "plain", "divergence": {}}, rows=12), "plain-1")
     directory = trained(make_run, carry_out, {"name": "it", "preset": preset}, rows=12)
     found = weights(directory, "it-1")
-    distance = sum(float((found[name] - plain[name]).norm()) for name in plain)
-    assert distance > 0
-    shares = {
-        name for row in read_jsonl(directory.train("it-1") / "metrics.jsonl") for name in row if "share_" in name[:6]
-    }
-    assert shares or preset in ("match_repr",)
+    assert sum(float((found[name] - plain[name]).norm()) for name in plain) > 1e-3
+    result = read_json(directory.train("it-1") / "result.json")
+    expected = {"unisd_star": {"agreement", "contrastive", "ema", "features"}, "match_joint": {"features"}}
+    expected |= {"match_repr": {"features"}}
+    assert set(result["shares"]) == expected.get(preset, {preset.split("_")[0]})
+    assert all(0.01 < share <= 1.0 for share in result["shares"].values()), result["shares"]
+    assert not [warning for warning in result["warnings"] if "hardly acts" in warning]
+
+
+def test_a_mechanism_that_hardly_acts_is_told(make_run, carry_out, caplog):
+    directory = trained(make_run, carry_out, {"name": "it", "features": {"weight": 1e-9}})
+    (warning,) = read_json(directory.train("it-1") / "result.json")["warnings"]
+    assert "features is on and its share is 0.0000, under 0.01" in warning
+    assert warning in caplog.text
 
 
 def test_sequence_agreement_and_gate_and_quantile_scale(make_run, carry_out):
@@ -257,7 +266,12 @@ def test_a_collapsing_policy_is_stopped_with_a_sample(make_run, carry_out):
 
 
 def test_a_step_whose_rows_are_all_cut_is_skipped_and_counted(make_run, carry_out):
-    directory = trained(make_run, carry_out, {"name": "it", "preset": "unisd_star"}, training={"maskTruncated": True})
+    directory = trained(
+        make_run,
+        carry_out,
+        {"name": "it", "preset": "unisd_star"},
+        training={"maskTruncated": True, "lossTokensToSkip": 7},
+    )
     rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
     assert [row["skipped_steps"] for row in rows] == [1, 2]
     assert all(float(v.abs().max()) == 0 for k, v in weights(directory, "it-1").items() if "lora_B" in k)
