@@ -170,5 +170,5 @@ def _next_look(world: World, run: RunResource, observed: Observed) -> float:
         jobs = [child for child in observed.children if child.kind == "Job" and not (child.succeeded or child.failed)]
         without_pods = [job for job in jobs if not observed.pods_of(job.arm, job.role)]
         looks += [_REFUSED_AGAIN if _is_stuck(job) else _JOB_PATIENCE for job in without_pods]
-        looks += [_REFUSED_AGAIN] if observed.refused else []
+        looks += [_REFUSED_AGAIN] if observed.refused or observed.foreign_claim else []
     return max(0.05, min(looks))

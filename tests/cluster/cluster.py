@@ -123,7 +123,7 @@ class Cluster:
     def add_fake_node(self, name: str, gpus: int = 3, labels: Mapping[str, str] | None = None) -> None:
         """A simulated node that is Ready when this returns."""
         self.start_kwok()
-        self.apply(kwok.node(name, gpus, labels or {}))
+        self.apply(kwok.node(name, self.address, gpus, labels or {}))
         eventually(lambda: kwok.schedulable(self.json("get", "node", name)))
 
     def set_pod_log(self, text: str) -> None:

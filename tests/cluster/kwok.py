@@ -57,8 +57,11 @@ def write_log(folder: Path, text: str) -> None:
     log_file(folder).write_text("".join(lines))
 
 
-def node(name: str, gpus: int, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A node for kwok: large, but for its `gpus`."""
+def node(name: str, address: str, gpus: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A node for kwok: large, but for its `gpus`.
+
+    Both kinds of address are given: kwok removes all of them when it misses one, and logs can no longer be read.
+    """
     resources = {
         "cpu": "256",
         "memory": "2Ti",
@@ -79,7 +82,11 @@ def node(name: str, gpus: int, labels: Mapping[str, str]) -> dict[str, Any]:
                 **labels,
             },
         },
-        "status": {"capacity": resources, "allocatable": resources},
+        "status": {
+            "capacity": resources,
+            "allocatable": resources,
+            "addresses": [{"type": kind, "address": address} for kind in ("InternalIP", "Hostname")],
+        },
     }
 
 

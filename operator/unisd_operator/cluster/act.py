@@ -49,22 +49,24 @@ async def carry_out(actor: Actor, run: RunResource, plan: Plan) -> bool:
         await pods_ready(actor.client, run.namespace, workload.name)
     refused: dict[str, str] = {}
     for body in _in_order(plan, notes, actor.resync_seconds):
-        work = _work(body)
-        if work not in refused:
+        if _work(body) not in refused:
             await _apply(actor, run, body, refused)
+        if notes.foreign_claim:
+            break  # nothing of the run may touch another's data
     notes.refused = refused
     return (notes.refused, notes.foreign_claim) != before
 
 
 def _in_order(plan: Plan, notes: Notes, resync_seconds: float) -> list[Object]:
-    """Secrets that are new or were not applied for a while, before the pods that read them; then the rest."""
+    """The claim; Secrets that are new or were not applied for a while, before the pods that read them; the rest."""
     now = time.monotonic()
 
     def is_due(body: Object) -> bool:
         digest, applied = notes.secrets.get(body["metadata"]["name"], ("", 0.0))
         return digest != body["metadata"]["annotations"][HASH] or now - applied >= resync_seconds
 
-    return [*filter(is_due, plan.secrets), *plan.apply]
+    claims = [body for body in plan.apply if body["kind"] == _CLAIM]
+    return [*claims, *filter(is_due, plan.secrets), *(body for body in plan.apply if body["kind"] != _CLAIM)]
 
 
 def _work(body: Object) -> str:
