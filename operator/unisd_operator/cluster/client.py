@@ -100,7 +100,7 @@ class Client:
         query = {"labelSelector": selector, "limit": "500"}
         while True:
             page = await self._json("GET", path_of(kind, namespace), query=query, accept=_METADATA)
-            found |= {item["metadata"]["uid"] for item in page["items"]}
+            found |= {item["metadata"]["uid"] for item in page["items"] or ()}  # null where there are none
             if not page["metadata"].get("continue"):
                 return frozenset(found)
             query["continue"] = page["metadata"]["continue"]
