@@ -1,6 +1,5 @@
 """Install, upgrade and uninstall in every order, with runs and children there: nothing is stuck, kept claims are kept."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ TEAM = "team-a"
 
 
 @pytest.fixture
-def installed(fresh_cluster: Cluster) -> Iterator[tuple[Cluster, Process]]:
+def installed(fresh_cluster: Cluster) -> tuple[Cluster, Process]:
     """Both charts, the operator at work, one finished run and one that trains, each with a claim to be kept."""
     cluster = fresh_cluster
     cluster.create_namespace(TEAM)
@@ -32,6 +31,9 @@ def installed(fresh_cluster: Cluster) -> Iterator[tuple[Cluster, Process]]:
     cluster.apply(manifest("done", **retained), manifest("training", trains=None, **retained), namespace=TEAM)
     ends(cluster, TEAM, "done")
     eventually(lambda: _phase(cluster, "training") == "Running" and len(_pods(cluster)) >= 2, within=60)
+    # Kubernetes' garbage collector looks for new resources every 30 s; owned by one that it never knew, children stay.
+    knows = 'Caches are synced" controller="garbage collector"'
+    eventually(lambda: knows in cluster.processes["kube-controller-manager"].log()[before:], within=60)
     return cluster, process
 
 
