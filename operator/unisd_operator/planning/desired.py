@@ -149,12 +149,10 @@ def _claim(desire: Desire, made: bool) -> Wanted:
 
 
 def _grader(desire: Desire) -> Wanted:
-    """The grader while a stage may ask it."""
+    """The grader while a component is under way or contexts are made: not made anew for each of them."""
     spec, status = desire.run.spec, desire.run.status
-    asking = {"Evaluating", *(("Starting", "Training") if needs.grades_while_training(spec) else ())}
-    asked = any(arm.phase in asking for arm in status.components) or any(
-        stage.name == "contexts" and stage.phase in _STARTED for stage in status.stages
-    )
+    contexts = [stage for stage in status.stages if stage.name == "contexts"]
+    asked = any(work.phase in _STARTED for work in (*contexts, *status.components))
     if not (asked and needs.uses_grader(spec)):
         return Wanted()
     chosen = images(spec, desire.settings, {})

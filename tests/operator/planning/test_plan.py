@@ -168,13 +168,12 @@ def test_results_that_nobody_read_are_read_again() -> None:
     ]
 
 
-def test_generated_code_has_a_grader_while_somebody_asks() -> None:
+def test_generated_code_has_a_grader_while_somebody_may_ask() -> None:
     code = {"task": {"name": "mbpp"}}
-    grading = {**code, "evaluation": {"everySteps": 5}}
     cases = [
         (code, {**PREPARED, "contexts": "Running"}, {}, True),
-        (code, PREPARED, {"star_1": "Training"}, False),
-        (grading, PREPARED, {"star_1": "Training"}, True),
+        (code, {"prepare": "Running"}, {"star_1": "Pending"}, False),
+        (code, PREPARED, {"star_1": "Training"}, True),
         (code, PREPARED, {"star_1": "Evaluating"}, True),
         (code, PREPARED, {"star_1": "Succeeded"}, False),
         ({}, PREPARED, {"star_1": "Evaluating"}, False),
