@@ -106,10 +106,15 @@ def test_failures(busy: Cluster, namespace: str, block: str, seen: dict[str, Any
     assert told["pod"]
     stalled = next(c for c in ended["conditions"] if c["type"] == "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", reason)
-    heard = busy.json("get", "events", "-n", namespace, "--field-selector", "involvedObject.kind=SelfDistillRun")
-    assert reason in {event["reason"] for event in heard["items"]}
+    eventually(lambda: reason in heard(busy, namespace))
     listed = busy.kubectl("get", "sdr", "exp", "-n", namespace)
     assert reason in listed
+
+
+def heard(cluster: Cluster, namespace: str) -> set[str]:
+    """Reasons of the Events on runs."""
+    found = cluster.json("get", "events", "-n", namespace, "--field-selector", "involvedObject.kind=SelfDistillRun")
+    return {event["reason"] for event in found["items"]}
 
 
 def test_a_preparation_that_fails_is_told_as_the_runs_reason(busy: Cluster, namespace: str) -> None:
