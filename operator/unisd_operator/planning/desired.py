@@ -152,7 +152,8 @@ def _grader(desire: Desire) -> Wanted:
     """The grader while a component is under way or contexts are made: not made anew for each of them."""
     spec, status = desire.run.spec, desire.run.status
     contexts = [stage for stage in status.stages if stage.name == "contexts"]
-    asked = any(work.phase in _STARTED for work in (*contexts, *status.components))
+    phases = [*(stage.phase for stage in contexts), *(arm.phase for arm in status.components)]
+    asked = any(phase in _STARTED for phase in phases)
     if not (asked and needs.uses_grader(spec)):
         return Wanted()
     chosen = images(spec, desire.settings, {})
