@@ -1,0 +1,64 @@
+"""Requirement O14: runs that do not all fit on the GPUs there are complete, without a queue and without a person."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.waiting import eventually
+from tests.operator.controller.harness import CRD, SYSTEM, Operator, ends, manifest, status
+from tests.operator.queues.queues import gpu_pods, reaches
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Cluster]:
+    """A cluster with an operator, and no GPU yet."""
+    with Cluster() as running:
+        running.kubectl("apply", "--server-side", "-f", str(CRD))
+        running.create_namespace(SYSTEM)
+        running.add_volumes(10)
+        operator = Operator(running, retrySeconds=1.0, resyncSeconds=5.0)
+        eventually(operator.leads)
+        yield running
+
+
+@pytest.fixture
+def node(shared: Cluster) -> Iterator[None]:
+    """The only node, with three GPUs."""
+    shared.add_fake_node("three", gpus=3)
+    yield
+    shared.kubectl("delete", "node", "three")
+
+
+def test_two_runs_that_need_two_gpus_each_complete_on_three(shared: Cluster, node: None) -> None:
+    """The second has one GPU in its hands for as long as it may, gives it back, and asks again until it gets two."""
+    namespace = shared.create_namespace()
+    shared.apply(manifest("first", trains="12s"), namespace=namespace)
+    reaches(shared, namespace, "first", "Training")
+    shared.apply(manifest("second", preRunningDeadlineSeconds=3), namespace=namespace)
+    waits = reaches(shared, namespace, "second", "Starting", says="Insufficient nvidia.com/gpu")
+    assert waits["waiting"]["reason"] == "Unschedulable"
+    released = reaches(shared, namespace, "second", "Pending", says="released after 3 s")
+    assert (released["failedAttempts"], released["admissionAttempts"]) == (0, 1)
+    eventually(lambda: not gpu_pods(shared, namespace, "second"))
+    for name in ("first", "second"):
+        ended = ends(shared, namespace, name, within=120)
+        assert ended["components"][0]["failedAttempts"] == 0
+    assert status(shared, namespace, "first")["components"][0]["attempt"] == 1
+
+
+def test_two_runs_that_hold_each_others_gpus_both_complete(shared: Cluster) -> None:
+    """A GPU each on nodes of their own, which both need for their second pod: one lets go first."""
+    namespace = shared.create_namespace()
+    for name in ("one", "two"):
+        shared.add_fake_node(name, gpus=1, labels={"gpu": name})
+    for run, rollout, trainer in (("left", "one", "two"), ("right", "two", "one")):
+        spec = manifest(run, preRunningDeadlineSeconds=4)
+        spec["spec"]["rollout"] = {"pod": {"nodeSelector": {"gpu": rollout}}}
+        spec["spec"]["trainer"]["pod"]["nodeSelector"] = {"gpu": trainer}
+        shared.apply(spec, namespace=namespace)
+    try:
+        for run in ("left", "right"):
+            assert ends(shared, namespace, run, within=180)["components"][0]["failedAttempts"] == 0
+    finally:
+        shared.kubectl("delete", "node", "one", "two")
