@@ -1,37 +1,23 @@
 """What is watched: kopf's decorators, and nothing else. Events fill the store and wake the queue.
 
 `index` functions are called for every object before any `event` function is: no run is looked at before everything that
-exists has been seen. kopf writes nothing to objects, since there are no other handlers.
+exists has been seen. kopf writes nothing to objects, since there are no other handlers. All are coroutines: kopf runs
+plain functions in threads, and neither store nor queue is made for those.
 """
 
-import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
 
-from unisd_operator.api.names import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, VERSION
-from unisd_operator.cluster.client import KINDS
+from unisd_operator.api.names import GROUP, PLURAL, VERSION
 from unisd_operator.cluster.store import Key, Store
 from unisd_operator.metrics import Metrics
 from unisd_operator.queue import WorkQueue
-from unisd_operator.settings import Settings
+from unisd_operator.watching import CHILD_KINDS, selector
 
 RUN_KIND = "SelfDistillRun"
-CHILD_KINDS = (
-    "ConfigMap",
-    "Service",
-    "PersistentVolumeClaim",
-    "Pod",
-    "Deployment",
-    "Job",
-    "NetworkPolicy",
-    "PodDisruptionBudget",
-    "Workload",
-)
-SELECTOR = f"{MANAGED_BY}={FIELD_MANAGER}"
-"""Labels of what is watched besides runs."""
 # Seconds without a watch event and without a finished resync after which the process is taken for stuck.
 STUCK_SECONDS = 300.0
 
@@ -72,7 +58,7 @@ def registry(watches: Watches) -> kopf.OperatorRegistry:
         _watch_children(found, watches, kind)
 
     @kopf.on.probe(registry=found, id="alive")
-    def alive(**_: Any) -> float:
+    async def alive(**_: Any) -> float:
         age = time.monotonic() - max(watches.metrics.watched, watches.metrics.resynced)
         if age > STUCK_SECONDS:
             raise kopf.PermanentError(f"no watch event and no resync for {age:.0f} s")
@@ -88,11 +74,11 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 
 def _watch_runs(found: kopf.OperatorRegistry, watches: Watches) -> None:
     @kopf.index(GROUP, VERSION, PLURAL, registry=found, id="index-runs")
-    def seen(body: kopf.Body, **_: Any) -> None:
+    async def seen(body: kopf.Body, **_: Any) -> None:
         watches.store.put_run(dict(body))
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found, id="runs")
-    def changed(event: kopf.RawEvent, **_: Any) -> None:
+    async def changed(event: kopf.RawEvent, **_: Any) -> None:
         watches.saw(RUN_KIND, event)
         metadata: Any = event["object"]["metadata"]
         key = (metadata["namespace"], metadata["name"])
@@ -103,46 +89,16 @@ def _watch_runs(found: kopf.OperatorRegistry, watches: Watches) -> None:
 
 
 def _watch_children(found: kopf.OperatorRegistry, watches: Watches, kind: str) -> None:
-    plural, selector = KINDS[kind][1], _selector(kind)
+    group, version, plural = selector(kind)
 
-    @kopf.index(*selector, registry=found, id=f"index-{plural}")
-    def seen(body: kopf.Body, **_: Any) -> None:
+    @kopf.index(group, version, plural, registry=found, id=f"index-{plural}")
+    async def seen(body: kopf.Body, **_: Any) -> None:
         watches.store.put(kind, dict(body))
 
-    @kopf.on.event(*selector, registry=found, id=plural)
-    def changed(event: kopf.RawEvent, **_: Any) -> None:
+    @kopf.on.event(group, version, plural, registry=found, id=plural)
+    async def changed(event: kopf.RawEvent, **_: Any) -> None:
         watches.saw(kind, event)
         if event["type"] == "DELETED":
             watches.wake(watches.store.remove(kind, event["object"]))
         else:
             watches.wake(watches.store.put(kind, event["object"]))
-
-
-def _selector(kind: str) -> tuple[str, str, str]:
-    """Group, version and plural."""
-    version, plural = KINDS[kind]
-    group, _, bare = version.rpartition("/")
-    return group, bare, plural
-
-
-def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
-    """kopf's settings. Each was tried: see docs/operator/design.md, "Watching"."""
-    found = kopf.OperatorSettings()
-    found.watching.server_timeout = 240
-    found.watching.client_timeout = 270
-    found.watching.connect_timeout = 10
-    found.watching.inactivity_timeout = 70
-    found.watching.reconnect_backoff = 1
-    found.watching.chunk_size = 500
-    for kind in CHILD_KINDS:
-        found.watching.label_selectors[_selector(kind)] = SELECTOR
-    found.networking.request_timeout = 30
-    found.networking.enforce_retry_after = True
-    found.networking.error_backoffs = (0.7, 1.3, 2.4, 5.1, 9.7, 14.3)
-    found.queueing.worker_limit = None
-    found.posting.enabled = False
-    found.peering.standalone = True
-    found.scanning.disabled = bool(settings.namespaces)
-    # One line an event says nothing that metrics do not.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    return found

@@ -18,12 +18,13 @@ from prometheus_client import start_http_server
 from unisd_operator.cluster import progress
 from unisd_operator.cluster.client import Client, ClusterError, ConflictError, NotFoundError, connect
 from unisd_operator.cluster.store import Key, Store
-from unisd_operator.handlers import CHILD_KINDS, RUN_KIND, SELECTOR, Watches, kopf_settings, registry
+from unisd_operator.handlers import RUN_KIND, Watches, registry
 from unisd_operator.leader import Leader
 from unisd_operator.metrics import Metrics
 from unisd_operator.queue import TransientError, WorkQueue
 from unisd_operator.reconcile import World, reconcile
 from unisd_operator.settings import Settings
+from unisd_operator.watching import CHILD_KINDS, SELECTOR, kopf_settings
 
 # Every so many resyncs the lists of all objects are compared with what is known of them.
 _RESYNCS_BETWEEN_SWEEPS = 10

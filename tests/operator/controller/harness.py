@@ -44,7 +44,9 @@ def free_port() -> int:
 class Operator:
     """One replica of the operator."""
 
-    def __init__(self, cluster: Cluster, name: str = "operator", server: str | None = None, **settings: Any):
+    def __init__(
+        self, cluster: Cluster, name: str = "operator", server: str | None = None, user: str | None = None, **settings: Any
+    ):
         self.port, health = free_port(), free_port()
         folder = cluster.folder / name
         folder.mkdir()
@@ -52,6 +54,8 @@ class Operator:
         file.write_text(yaml.safe_dump({"port": self.port, "healthPort": health, "progressSeconds": 1.0} | settings))
         self.health = f"http://127.0.0.1:{health}/healthz"
         kubeconfig = cluster.kubeconfig if server is None else _kubeconfig(folder, server)
+        if user is not None:
+            kubeconfig = cluster.user_kubeconfig(user, ["system:masters"])
         env = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(kubeconfig)}
         command = (sys.executable, "-m", "unisd_operator", "--settings", str(file))
         self.process: Process = cluster.start(name, *command, env=env)
