@@ -81,21 +81,18 @@ def contains(live: Any, planned: Any, exactly: bool) -> bool:
     """Whether a live value holds all that a planned one says; the API server may have filled in more.
 
     Args:
-        live: from the API server.
-        planned: what was applied.
+        live: plain data from the API server.
+        planned: plain data that was applied.
         exactly: whether lists must have the same length; else others may have added to them.
     """
-    if isinstance(planned, Mapping):
-        if not isinstance(live, Mapping):
-            return False
-        return all(contains(live.get(key), value, exactly) for key, value in planned.items())
-    if isinstance(planned, list | tuple):
-        found = live or []
-        if exactly or not isinstance(found, list | tuple):
-            pairs = isinstance(found, list | tuple) and len(found) == len(planned)
-            return pairs and all(contains(*pair, exactly) for pair in zip(found, planned, strict=True))
+    if isinstance(planned, dict):
+        return isinstance(live, dict) and all(contains(live.get(key), planned[key], exactly) for key in planned)
+    if not isinstance(planned, list):
+        return bool(live == planned)
+    found = live or []  # the API server leaves out what is empty
+    if not exactly:
         return all(any(contains(one, item, exactly) for one in found) for item in planned)
-    return bool(live == planned)
+    return len(found) == len(planned) and all(map(contains, found, planned, [exactly] * len(planned)))
 
 
 def _to_delete(wanted: Wanted, observed: Observed) -> Iterator[ChildState]:

@@ -1,5 +1,6 @@
 """Phases to objects, attempt by attempt, against a cluster that holds what was applied."""
 
+import json
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -391,3 +392,11 @@ def test_the_same_inputs_plan_the_same_bytes(example: Any) -> None:
 
 def test_the_status_of_nobody_plans_nothing() -> None:
     assert World().plan(resource(Status())).apply == ()
+
+
+def test_objects_are_plain_json() -> None:
+    run = run_of(
+        {"prepare": "Starting"}, {"queueName": "q", "task": {"name": "mbpp"}}, star_1="Training", raw_1="Evaluating"
+    )
+    for item in World().plan(run).apply:
+        assert json.loads(json.dumps(item)) == item, item["metadata"]["name"]
