@@ -4,7 +4,7 @@ The table of docs/operator/design.md, "Phases".
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import Component, Stage
@@ -48,7 +48,14 @@ class Desire:
 
 
 def desired(desire: Desire) -> Wanted:
-    """Everything that the run wants now."""
+    """Everything that the run wants now and the installation allows."""
+    wanted = _desired(desire)
+    if desire.settings.network.enabled:
+        return wanted
+    return replace(wanted, objects=[item for item in wanted.objects if item["kind"] != "NetworkPolicy"])
+
+
+def _desired(desire: Desire) -> Wanted:
     status = desire.run.status
     if status.children_expired:
         kept = not storage.goes_with_children(desire.run)

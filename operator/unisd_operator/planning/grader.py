@@ -33,7 +33,7 @@ def _deployment(attempt: Attempt) -> Object:
         "revisionHistoryLimit": 0,
         "strategy": {"type": "Recreate"},
         "selector": {"matchLabels": attempt.labels("grader")},
-        "template": template(PodPlan(attempt, "grader", programs=(_program(attempt),), block=None, mounts_claim=False)),
+        "template": template(PodPlan(attempt, "grader", programs=(_program(attempt),), block=None, isolated=True)),
     }
     return make(attempt, "apps/v1/Deployment", attempt.name("grader"), "grader", {"spec": spec})
 

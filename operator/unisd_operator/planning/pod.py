@@ -60,7 +60,8 @@ class PodPlan:
     programs: Sequence[Program]
     block: Pod | None
     volumes: Sequence[Object] = ()
-    mounts_claim: bool = True
+    isolated: bool = False
+    """Whether it gets nothing but the place to run of what the installation adds to pods, and no claim."""
     grace_seconds: int = 30
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the pod's specification, e.g. `restartPolicy`."""
@@ -80,7 +81,8 @@ def memory_volume(name: str, mib: int) -> Object:
 def template(plan: PodPlan) -> dict[str, Any]:
     """The pod template of a Job or Deployment."""
     settings = plan.attempt.settings
-    blocks = [block for block in (settings.pod, plan.block) if block is not None]
+    house = _bare(settings.pod) if plan.isolated else settings.pod
+    blocks = [block for block in (house, plan.block) if block is not None]
     metadata = {
         "labels": {**_merged(blocks, "labels"), **plan.attempt.all_labels(plan.role), **_claim_label(plan)},
         "annotations": _merged(blocks, "annotations"),
@@ -176,10 +178,15 @@ def _placement(plan: PodPlan, blocks: Sequence[Pod]) -> dict[str, Any]:
     }
 
 
+def _bare(block: Pod) -> Pod:
+    """A block without what it brings into containers."""
+    return block.model_copy(update={"env": None, "env_from": None, "volumes": None, "volume_mounts": None})
+
+
 def _claim_label(plan: PodPlan) -> dict[str, str]:
     """Label of pods that must share a node, since their claim can be mounted on one alone."""
     run = plan.attempt.run
-    if not plan.mounts_claim or not storage.on_one_node(run):
+    if plan.isolated or not storage.on_one_node(run):
         return {}
     return {api.CLAIM: storage.claim_name(run)}
 

@@ -119,6 +119,12 @@ def test_probes_in_training_reach_the_grader() -> None:
     assert Evaluator(policies, NAMESPACES).allows(trainer, grader, 8002)
 
 
+def test_an_installation_may_do_without() -> None:
+    world = World(settings=Settings(network=Network(enabled=False)))
+    run = resource(status({"prepare": "Starting"}, star_1="Starting"))
+    assert "NetworkPolicy" not in {item["kind"] for item in world.plan(run).apply}
+
+
 @pytest.mark.parametrize("phase", ["Starting", "Evaluating"])
 def test_every_pod_that_a_plan_makes_is_under_a_policy(phase: str) -> None:
     run = resource(

@@ -117,6 +117,13 @@ def test_a_server_reads_the_claim_and_shares_adapters_in_memory() -> None:
     assert environment(vllm)["VLLM_API_KEY"] == {"secretKeyRef": {"name": "demo-star-1-rollout-1", "key": "api-key"}}
 
 
+def test_only_servers_of_what_is_trained_take_adapters() -> None:
+    run = resource(components=[{"name": "star", "preset": "ema"}, {"name": "raw", "preset": "raw"}])
+    for work, adapters in (("star-1", True), ("raw-1", False), ("contexts", False)):
+        vllm = rollout.pod_template(attempt(run, work))["spec"]["containers"][0]
+        assert ("--enable-lora" in vllm["command"]) == adapters, work
+
+
 def test_torchrun_finds_its_first_pod() -> None:
     run = resource(trainer={"numNodes": 2, "numProcPerNode": 4})
     job = trainer.job(attempt(run, number=3))
@@ -168,11 +175,16 @@ def test_who_generates_by_itself_gets_a_gpu() -> None:
 
 
 def test_the_grader_has_neither_claim_nor_secret() -> None:
-    run = resource(task={"name": "mbpp"})
-    (deployment,) = [item for item in grader.grader_objects(attempt(run, "grader")) if item["kind"] == "Deployment"]
+    run = resource(task={"name": "mbpp"}, storage={"accessMode": "ReadWriteOnce"})
+    secret, volume = {"secretRef": {"name": "house"}}, {"name": "ca", "configMap": {"name": "ca"}}
+    house = Settings(pod=Pod(env_from=[secret], volumes=[volume], node_selector={"pool": "cpu"}))
+    (deployment,) = [
+        item for item in grader.grader_objects(attempt(run, "grader", settings=house)) if item["kind"] == "Deployment"
+    ]
     spec = deployment["spec"]["template"]["spec"]
     assert [volume["name"] for volume in spec["volumes"]] == ["scratch"]
-    assert "secretKeyRef" not in str(spec)
+    assert "secret" not in str(spec)
+    assert (spec["nodeSelector"], "affinity" in spec) == ({"pool": "cpu"}, False)
     assert spec["containers"][0]["resources"]["limits"]["memory"]
 
 
