@@ -1,5 +1,6 @@
 """One SelfDistillRun as the API server holds it, read into typed values."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,9 @@ from unisd.config.load import parse_cluster_run
 from unisd.config.resolve import Arm, resolve
 from unisd.config.run import SelfDistillRun
 from unisd_operator.api.status import Status
+
+_MOST_REPAIRS = 4
+"""Rounds of leaving out: a value that is left out may leave its block incomplete, which is then left out as well."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,23 @@ def _run(body: Mapping[str, Any]) -> tuple[SelfDistillRun | None, tuple[Problem,
 
 
 def _status(status: Mapping[str, Any]) -> Status:
-    """The status that was written; one of another version's making starts anew, since it can be derived again."""
-    try:
-        return Status.model_validate(status)
-    except ValidationError:
-        return Status()
+    """The status that was written, without what another version wrote into it and this one does not know.
+
+    It is not forgotten as a whole: a finished run whose children have expired would begin again.
+    """
+    known = copy.deepcopy(dict(status))
+    for _ in range(_MOST_REPAIRS):
+        try:
+            return Status.model_validate(known)
+        except ValidationError as error:
+            # From the end, so that indices of lists stay true.
+            for detail in reversed(error.errors()):
+                _leave_out(known, detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"])
+    return Status()
+
+
+def _leave_out(value: Any, place: tuple[str | int, ...]) -> None:
+    *way, last = place
+    for step in way:
+        value = value[step]
+    del value[last]

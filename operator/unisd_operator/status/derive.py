@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from unisd_operator.api.resource import RunResource
-from unisd_operator.api.status import ENDED, Component, Stage, Status
+from unisd_operator.api.status import Component, Stage, Status
 from unisd_operator.observed import Observed
 from unisd_operator.settings import Settings
 from unisd_operator.status.admission import admit, first_components
@@ -30,12 +30,11 @@ def derive_status(run: RunResource, observed: Observed, settings: Settings, now:
         return invalid(run, now)
     turn = Turn(run, observed, settings, now)
     before = run.status if run.status.components else _first(turn)
-    if before.completion_time is not None:
-        return summarised(turn, before.model_copy(update={"children_expired": _expired(turn, before)}))
-    stages, components = _moved(turn, before.stages, before.components)
-    components = _with_figures(turn, stages, before.components, components)
-    after = before.model_copy(update={"stages": stages, "components": components})
-    return fitted(summarised(turn, after))
+    if before.completion_time is None:
+        stages, components = _moved(turn, before.stages, before.components)
+        components = _with_figures(turn, stages, before.components, components)
+        before = before.model_copy(update={"stages": stages, "components": components})
+    return fitted(_with_expiry(turn, summarised(turn, before)))
 
 
 def _first(turn: Turn) -> Status:
@@ -65,15 +64,9 @@ def _with_figures(
     return [but(arm, revisions=arm.revisions or found) for arm in metered]
 
 
-def _expired(turn: Turn, status: Status) -> bool:
-    """Whether the finished run's children are to go; what has expired stays so."""
+def _with_expiry(turn: Turn, status: Status) -> Status:
+    """The status that says whether the finished run's children are to go; what has expired stays so."""
     limit = turn.spec.ttl_seconds_after_finished
-    assert status.completion_time is not None, "only finished runs expire"
-    return status.children_expired or (
-        limit is not None and turn.now >= status.completion_time + timedelta(seconds=limit)
-    )
-
-
-def ended(components: Sequence[Component]) -> bool:
-    """Whether every component has ended, well or not."""
-    return all(arm.phase in ENDED for arm in components)
+    if status.completion_time is None or limit is None or status.children_expired:
+        return status
+    return status.model_copy(update={"children_expired": turn.now >= status.completion_time + timedelta(seconds=limit)})
