@@ -11,7 +11,8 @@ from unisd_operator.api import names as api
 from unisd_operator.planning import needs, ports
 from unisd_operator.planning.metadata import Attempt, Object, make
 
-_DNS: Object = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
+# 5353 is where DNS pods of OpenShift listen, behind port 53 of their Service.
+_DNS: Object = {"ports": [{"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")]}
 # Link-local addresses are left out: clouds hand out credentials of nodes there.
 _INTERNET: Object = {
     "to": [

@@ -12,7 +12,16 @@ from unisd_operator.settings import Network, Settings
 from tests.operator.planning.network_evaluator import End, Evaluator
 from tests.operator.planning.world import World, attempt, resource, status
 
-PORTS = {"agent": 8000, "vllm": 8001, "grader": 8002, "metrics": 9400, "rendezvous": 29500, "high": 40000, "dns": 53}
+PORTS = {
+    "agent": 8000,
+    "vllm": 8001,
+    "grader": 8002,
+    "metrics": 9400,
+    "rendezvous": 29500,
+    "high": 40000,
+    "dns": 53,
+    "dns-pod": 5353,
+}
 SETTINGS = Settings(network=Network(metrics_from=[{"namespaceSelector": {"matchLabels": {"role": "monitoring"}}}]))
 NAMESPACES = {
     "lab": {"kubernetes.io/metadata.name": "lab"},
@@ -87,7 +96,7 @@ def _needed_outwards(source: str, target: str, port: str) -> bool:
     if source in STRANGERS:
         return True
     role = source.split("/")[3]
-    if port == "dns" and role not in ("rollout", "grader", "report", "results"):
+    if port in ("dns", "dns-pod") and role not in ("rollout", "grader", "report", "results"):
         return True
     return role == "prepare" and target != "cloud-metadata"
 
