@@ -33,7 +33,7 @@ def _rows(run, directory, kept, tokenizer):
     pool = {e.id: e for e in load_examples(directory.prepared / "pool.jsonl")}
     donors = read_json(directory.prepared / "neighbours-retrieval.json")
     found = {identity: [pool[d] for d in chosen] for identity, chosen in donors.items()}
-    return list(Rows(kept, resolve(run.spec)[0], tokenizer, donors=found, negatives={}))
+    return list(Rows(kept, resolve(run.spec)[0], tokenizer, donors=found, instructions={}, negatives={}))
 
 
 def test_nothing_left_is_an_error(make_run, carry_out):

@@ -13,7 +13,7 @@ from unisd.stages import StageKind
 # Dotted names, so that a stage imports only what it needs.
 STAGES: dict[StageKind, str] = {
     "prepare": "unisd.prepare:prepare",
-    "contexts": "unisd.contexts.negatives:build",
+    "contexts": "unisd.contexts.build:build",
     "train": "unisd.train:train",
     "evaluate": "unisd.evaluation.evaluate:evaluate",
     "report": "unisd.evaluation.report:report",

@@ -15,7 +15,8 @@ from unisd.chat import prompt_ids
 from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.config.run import RunSpec
 from unisd.config.task import Task
-from unisd.contexts.layout import auxiliary_messages, teacher_messages
+from unisd.contexts.induction import check_sets
+from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.contexts.neighbours import neighbours
 from unisd.failures import StageError
 from unisd.job import Job
@@ -117,7 +118,9 @@ def _examples(spec: RunSpec) -> tuple[list[Example], list[Example], dict[str, li
     """Training rows, probe rows carved from them, and evaluation rows by task."""
     task = task_for(spec.task)
     train = task.examples("train")
-    evaluation: dict[str, list[Example]] = {config.name: _evaluation_rows(spec, config) for config in evaluated_tasks(spec)}
+    evaluation: dict[str, list[Example]] = {
+        config.name: _evaluation_rows(spec, config) for config in evaluated_tasks(spec)
+    }
     if spec.evaluation.every_steps is None:
         return train, [], evaluation
     count = spec.evaluation.probe_examples
@@ -143,7 +146,9 @@ def _donors(spec: RunSpec, train: Sequence[Example]) -> dict[str, dict[str, list
     """For each source of auxiliary contexts in use, the donors of every example; as many as the neediest arm takes."""
     needs: dict[str, tuple[int, Arm]] = {}
     for arm in resolve(spec):
-        if arm.objective.agreement is None:
+        if arm.induces:
+            check_sets(train, arm.contexts)
+        if arm.objective.agreement is None or arm.induces:
             continue
         count = arm.contexts.count * arm.contexts.demonstrations_per_context
         if count > needs.get(arm.contexts.source, (0, arm))[0]:
@@ -165,8 +170,9 @@ class _Lengths:
         self._auxiliary = {
             (arm.contexts.source, arm.contexts.count, arm.contexts.demonstrations_per_context)
             for arm in arms
-            if arm.objective.agreement
+            if arm.objective.agreement and not arm.induces
         }
+        self._induced = any(arm.induces for arm in arms)
 
     def student(self, example: Example) -> int:
         """Tokens of the bare prompt."""
@@ -181,6 +187,8 @@ class _Lengths:
             sizes.append(self._count(teacher_messages(example, example.demonstration, self._layout)))
         if self._negatives:
             sizes.append(self._negative(example))
+        if self._induced:
+            sizes.append(self._count(induced_messages(example, "")) + self._cap)
         for source, count, per_context in self._auxiliary:
             chosen = [by_id[identity] for identity in donors[source][example.id]]
             for start in range(0, count * per_context, per_context):

@@ -3,7 +3,7 @@
 run.json                     the resolved manifest, local paths absolute
 prepared/                    train.jsonl, pool.jsonl (donors), probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json,
                              prepared.json
-contexts/                    negatives.jsonl, contexts.json
+contexts/                    negatives.jsonl, instructions-D.jsonl, samples-ARM.jsonl, contexts.json
 components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
 report/                      report.json, report.html

@@ -47,12 +47,13 @@ def stages(run: SelfDistillRun, sources: Mapping[str, str]) -> tuple[Stage, ...]
     arms = resolve(run.spec)
     prepare = Stage("prepare", "prepare", _hash(prepare_inputs(run, arms), sources), uses_device=True)
     found = [prepare]
-    negatives = any(arm.objective.contrastive is not None for arm in arms)
-    if negatives:
-        inputs = {"seed": run.spec.task.seed, "precision": run.spec.training.precision}
-        found.append(Stage("contexts", "contexts", _hash(inputs, prepare.hash), ("prepare",), uses_device=True))
+    written = _texts(run, arms)
+    contexts = None
+    if written:
+        contexts = Stage("contexts", "contexts", _hash(written, prepare.hash), ("prepare",), uses_device=True)
+        found.append(contexts)
     for arm in arms:
-        found += _arm_stages(run, arm, prepare, found[1] if negatives else None)
+        found += _arm_stages(run, arm, prepare, contexts)
     evaluated = tuple(stage for stage in found if stage.kind == "evaluate")
     hashes = [stage.hash for stage in evaluated]
     names = tuple(stage.name for stage in evaluated)
@@ -60,12 +61,31 @@ def stages(run: SelfDistillRun, sources: Mapping[str, str]) -> tuple[Stage, ...]
     return (*found, report)
 
 
+def _texts(run: SelfDistillRun, arms: tuple[Arm, ...]) -> list[Any]:
+    """What the texts depend on that the base model has to write, beside the preparation; empty if there are none."""
+    shared = {
+        "seed": run.spec.task.seed,
+        "precision": run.spec.training.precision,
+        "allowed": run.spec.contexts.max_missing_negatives,
+    }
+    kinds: list[Any] = []
+    for arm in arms:
+        if arm.objective.contrastive is not None:
+            kinds.append("negatives")
+        if arm.induces:
+            kinds.append(["instructions", arm.contexts.demonstrations_per_context, arm.contexts.count])
+        if arm.method == "ssd":
+            kinds.append(["samples", arm.name, _plain(arm.sampling), arm.training.max_completion_tokens])
+    unique = {json.dumps(kind, sort_keys=True) for kind in kinds}
+    return [shared, *sorted(unique)] if unique else []
+
+
 def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage | None) -> list[Stage]:
     """Training and evaluation of one arm."""
     found = []
     before = prepare
     if arm.trains:
-        needs = [prepare, contexts] if contexts and arm.objective.contrastive else [prepare]
+        needs = [prepare, contexts] if contexts and arm.needs_texts else [prepare]
         evaluation = run.spec.evaluation
         inputs = {
             "arm": _plain(arm.model_dump(exclude={"component"})),
@@ -75,7 +95,8 @@ def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage |
         before = Stage(
             f"train/{arm.name}",
             "train",
-            _hash(inputs, [stage.hash for stage in needs]),
+            # What this arm reads of the contexts follows from its own settings, not from what others had written.
+            _hash(inputs, prepare.hash),
             tuple(stage.name for stage in needs),
             arm,
             uses_device=True,

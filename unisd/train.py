@@ -14,6 +14,7 @@ import torch
 from transformers import set_seed
 
 from unisd.config.resolve import Arm
+from unisd.contexts.induction import assigned
 from unisd.contexts.layout import INSTRUCTIONS
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
@@ -30,7 +31,7 @@ from unisd.training.checkpoint import newest_whole, step_of
 from unisd.training.export import export
 from unisd.training.loop import LoopContext, StepLoop, StopFlag
 from unisd.training.probe import probe_for
-from unisd.training.rows import Rows, reference_rows
+from unisd.training.rows import ReferenceRow, Rows, reference_rows, sample_rows
 from unisd.training.sampler import StepSampler
 
 logger = logging.getLogger(__name__)
@@ -112,9 +113,10 @@ def _weak_mechanisms(shares: dict[str, float], least: float = 0.01) -> list[str]
 def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepared]:
     arm, prepared = job.required_arm, load_prepared(job.directory.prepared)
     tokenizer = load_tokenizer(prepared.model)
-    examples = load_examples(job.directory.prepared / "train.jsonl")
+    table = _table(job, tokenizer)
+    count = len(load_examples(job.directory.prepared / "train.jsonl")) if table is None else len(table)
     rows_per_step = arm.training.per_device_batch_size * arm.training.gradient_accumulation_steps * _world()
-    sampler = StepSampler(len(examples), rows_per_step, arm.training.epochs, arm.seed, arm.training.max_steps)
+    sampler = StepSampler(count, rows_per_step, arm.training.epochs, arm.seed, arm.training.max_steps)
     context = LoopContext(
         arm=arm,
         directory=directory,
@@ -129,12 +131,23 @@ def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepa
     model = _student(arm, prepared.model)
     peft_config = lora_config(arm, job.spec.model.lora.rank, job.spec.model.lora.alpha)
     common: dict[str, Any] = {"peft_config": peft_config, "context": context}
-    if arm.method == "sft":
+    if table is not None:
         from unisd.baselines.sft import reference_trainer
 
-        table = reference_rows(examples, tokenizer, arm.training.max_completion_tokens)
         return reference_trainer(model, tokenizer, table, arguments, **common), prepared
     return _unisd_trainer(job, model, tokenizer, prepared, arguments, common), prepared
+
+
+def _table(job: Job, tokenizer: Any) -> list[ReferenceRow] | None:
+    """What a supervised baseline learns: references, or the model's own samples; None for self-distillation."""
+    arm = job.required_arm
+    if arm.method not in ("sft", "ssd"):
+        return None
+    examples = load_examples(job.directory.prepared / "train.jsonl")
+    if arm.method == "sft":
+        return reference_rows(examples, tokenizer, arm.training.max_completion_tokens)
+    drawn = {row["id"]: row["ids"] for row in read_jsonl(job.directory.contexts / f"samples-{arm.name}.jsonl")}
+    return sample_rows(examples, tokenizer, drawn)
 
 
 def _unisd_trainer(
@@ -193,15 +206,19 @@ def _rows(job: Job, tokenizer: Any) -> Rows:
     arm, prepared = job.required_arm, job.directory.prepared
     examples = load_examples(prepared / "train.jsonl")
     donors = {}
-    if arm.objective.agreement is not None:
+    if arm.objective.agreement is not None and not arm.induces:
         pool = {example.id: example for example in load_examples(prepared / "pool.jsonl")}
         chosen = read_json(prepared / f"neighbours-{arm.contexts.source}.json")
         donors = {identity: [pool[donor] for donor in found] for identity, found in chosen.items()}
+    instructions: dict[str, list[str]] = {}
+    if arm.induces:
+        found = read_jsonl(job.directory.contexts / f"instructions-{arm.contexts.demonstrations_per_context}.jsonl")
+        instructions = assigned(examples, found, arm.contexts.count, job.spec.task.seed)
     negatives = {}
     if arm.objective.contrastive is not None:
         path = job.directory.contexts / "negatives.jsonl"
         negatives = {row["id"]: row["demonstration"] for row in read_jsonl(path)}
-    return Rows(examples, arm, tokenizer, donors=donors, negatives=negatives)
+    return Rows(examples, arm, tokenizer, donors=donors, instructions=instructions, negatives=negatives)
 
 
 def _world() -> int:

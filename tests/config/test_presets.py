@@ -9,7 +9,6 @@ import yaml
 
 from unisd.config.base import ConfigError
 from unisd.config.load import load_run, parse_run, plain
-from unisd.config.planned import PLANNED
 from unisd.config.presets import BASELINES, PRESETS
 from unisd.config.resolve import evaluated_tasks, resolve
 
@@ -37,9 +36,7 @@ def told(data):
     return [str(problem) for problem in error.value.problems]
 
 
-@pytest.mark.parametrize(
-    "preset", [name for name in PRESETS if "induction" not in name and f"preset:{name}" not in PLANNED]
-)
+@pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_available_preset_resolves_to_what_its_table_says(preset):
     (arm,) = resolve(parse_run(manifest({"name": "it", "preset": preset})).spec)
     assert arm.method == (preset if preset in BASELINES else "unisd")
@@ -47,11 +44,6 @@ def test_every_available_preset_resolves_to_what_its_table_says(preset):
         found = getattr(arm, block, None) or getattr(arm.objective, block)
         dumped = found.model_dump(by_alias=True)
         assert {name: dumped[name] for name in values} == values
-
-
-@pytest.mark.parametrize("preset", [name for name in PRESETS if "induction" in name or f"preset:{name}" in PLANNED])
-def test_planned_presets_name_what_delivers_them(preset):
-    assert any("arrives with the release" in line for line in told(manifest({"name": "it", "preset": preset})))
 
 
 def test_overrides_change_single_fields_of_a_preset():
@@ -67,6 +59,19 @@ def test_overrides_change_single_fields_of_a_preset():
     assert (arm.contexts.count, arm.contexts.source, arm.contexts.layout) == (5, "retrieval", "turns")
     assert (arm.training.learning_rate, arm.training.epochs) == (1e-3, 3)
     assert arm.objective.ema.decay == 0.98
+
+
+def test_sampling_and_divergence_have_temperatures_of_their_own():
+    sdft = {"name": "sdft", "preset": "sdft", "training": {"lossTokensToSkip": 1}}
+    gkd = {"name": "gkd", "preset": "gkd", "sampling": {"onPolicy": 0.25}}
+    run = parse_run(
+        manifest({"name": "plain", "divergence": {}}, sdft, gkd, rollout={"engine": "transformers", "temperature": 0.6})
+    )
+    plain_arm, sdft_arm, gkd_arm = resolve(run.spec)
+    assert (plain_arm.sampling.temperature, plain_arm.objective.temperature) == (0.6, 0.6)
+    assert (sdft_arm.sampling.temperature, sdft_arm.objective.temperature) == (1.0, 1.0)
+    assert sdft_arm.training.loss_tokens_to_skip == 1
+    assert (gkd_arm.sampling.temperature, gkd_arm.sampling.on_policy) == (1.0, 0.25)
 
 
 def test_a_clip_value_replaces_a_presets_quantile():
@@ -139,7 +144,23 @@ def test_bad_runs(change, message):
     ("component", "message"),
     [
         ({"name": "Ä"}, "spec.components[0].name: String should match pattern"),
-        ({"name": "x", "preset": "gkd"}, "spec.components[0].preset: preset gkd arrives with the release"),
+        (
+            {"name": "x", "preset": "ssd", "divergence": {}},
+            "spec.components[0].divergence: has no effect on the baseline ssd",
+        ),
+        (
+            {"name": "x", "preset": "ssd", "sampling": {"onPolicy": 0.5}},
+            "spec.components[0].sampling.onPolicy: has no effect on the baseline ssd",
+        ),
+        (
+            {"name": "x", "preset": "sft", "sampling": {"topK": 3}},
+            "spec.components[0].sampling: has no effect on the baseline sft",
+        ),
+        (
+            {"name": "x", "preset": "gkd", "agreement": {"gate": {}}},
+            "spec.components[0].agreement.gate: goes by surprisal at sampling",
+        ),
+        ({"name": "x", "sampling": {"topP": 0}}, "spec.components[0].sampling.topP: should be greater than 0"),
         (
             {"name": "x", "agreement": {}, "contexts": {"count": 1}},
             "spec.components[0].contexts.count: agreement compares",
@@ -163,7 +184,6 @@ def test_bad_runs(change, message):
             "spec.components[0].training.lossTokensToSkip: leaves no token",
         ),
         ({"name": "x", "preset": "sft", "ema": {}}, "spec.components[0].ema: has no effect on the baseline sft"),
-        ({"name": "x", "preset": "agreement_tok_induction"}, "spec.components[0].contexts.source: contexts induction"),
         ({"name": "x", "agrement": {}}, "spec.components[0].agrement: unknown field; did you mean agreement?"),
     ],
 )
@@ -172,7 +192,7 @@ def test_bad_components(component, message):
 
 
 def test_several_problems_are_told_at_once():
-    lines = told(manifest({"name": "x", "clip": {}}, {"name": "x", "preset": "gkd"}, seeds=[1, 1]))
+    lines = told(manifest({"name": "x", "clip": {}}, {"name": "x", "preset": "raw", "ema": {}}, seeds=[1, 1]))
     assert len(lines) == 4
     assert any("is already the name of spec.components[0]" in line for line in lines)
 

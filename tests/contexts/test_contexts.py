@@ -1,14 +1,11 @@
-"""Layouts, neighbours and negatives: what teachers are shown, and what they must not be."""
+"""Layouts and neighbours: what teachers are shown, and what they must not be."""
 
 import pytest
 
 from unisd.config.task import Contexts
-from unisd.contexts.layout import auxiliary_messages, teacher_messages
-from unisd.contexts.negatives import negatives
+from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.contexts.neighbours import neighbours
-from unisd.models import load_tokenizer
-from unisd.rollouts.types import Completion, Sampling
-from unisd.tasks.types import Example, Message, NegativeRequest
+from unisd.tasks.types import Example, Message
 
 
 def example(identity, query="What is it?", demonstration=None):
@@ -71,45 +68,9 @@ def test_a_pool_that_is_too_small():
         neighbours(POOL, Contexts(source="random"), 6, seed=0)
 
 
-class FakeEngine:
-    """Answers with given texts, one per round."""
-
-    def __init__(self, tokenizer, texts):
-        self.tokenizer, self.texts, self.prompts, self.seeds = tokenizer, texts, [], []
-
-    def generate(self, prompts, sampling):
-        self.prompts.append(list(prompts))
-        self.seeds.append(sampling.seed)
-        for index in range(len(prompts)):
-            ids = self.tokenizer(self.texts[len(self.prompts) - 1], add_special_tokens=False)["input_ids"]
-            yield Completion(index, tuple(ids), (0.0,) * len(ids), finished=True)
-
-
-class FakeTask:
-    """Asks for a text that contains "good"."""
-
-    def negative_request(self, found):
-        if found.id == "id5":
-            return None
-        return NegativeRequest(found.messages, "It is B, because", "B", frame="B")
-
-    def negative_demonstrations(self, asked, generated):
-        return [
-            f"{text.strip()} {request.answer}" if "good" in text else None
-            for (_, request), text in zip(asked, generated, strict=True)
-        ]
-
-
-def test_negatives_are_asked_for_again_then_left_out(tiny_model):
-    tokenizer = load_tokenizer(tiny_model)
-    given = Example(**{**vars(POOL[0]), "negative": "given"})
-    engine = FakeEngine(tokenizer, ["bad", "good one", "never"])
-    found = negatives([given, *POOL[1:]], FakeTask(), engine, tokenizer, Sampling(0.7, 8, seed=4))
-    assert [row["id"] for row in found] == ["id0", "id1", "id2", "id3", "id4"]
-    assert found[0]["demonstration"] == "given"
-    assert found[1] == {"id": "id1", "answer": "B", "demonstration": "good one B", "attempts": 2}
-    assert len(engine.prompts) == 2
-    assert len(set(engine.seeds)) == 2
-    assert tokenizer.decode(engine.prompts[0][0]).endswith("It is B, because")
-    hopeless = negatives(POOL, FakeTask(), FakeEngine(tokenizer, ["bad"] * 3), tokenizer, Sampling(0.7, 8))
-    assert hopeless == []
+def test_induced_contexts_hold_the_instruction_and_no_solution():
+    (message,) = induced_messages(POOL[0], "Think before you answer.")
+    assert message["content"].endswith(POOL[0].messages[-1]["content"])
+    assert "Think before you answer." in message["content"]
+    assert POOL[0].demonstration not in message["content"]
+    assert "sample response" not in message["content"]

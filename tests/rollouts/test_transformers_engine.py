@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TopKLogitsWarper, TopPLogitsWarper
 
-from unisd.rollouts.transformers_engine import TransformersEngine
+from unisd.rollouts.transformers_engine import TransformersEngine, _truncated
 from unisd.rollouts.types import Sampling
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17], [20]]
@@ -78,3 +78,26 @@ def test_bad_requests(model):
         TransformersEngine(model, frozenset())
     with pytest.raises(ValueError, match="a prompt has no tokens"):
         generate(model, [[1], []], Sampling(0.0, 2))
+
+
+@pytest.mark.parametrize(("top_p", "top_k"), [(0.8, None), (1.0, 5), (0.7, 20), (0.01, None)])
+def test_truncation_keeps_what_transformers_keeps(top_p, top_k):
+    logits_BV = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) * 3
+    sampling = Sampling(1.5, 4, top_p=top_p, top_k=top_k)
+    warped_BV = logits_BV / 1.5
+    if top_k is not None:
+        warped_BV = TopKLogitsWarper(top_k)(None, warped_BV)
+    if top_p < 1.0:
+        warped_BV = TopPLogitsWarper(top_p)(None, warped_BV)
+    expected_BV = warped_BV.softmax(-1)
+    found_BV = _truncated((logits_BV / 1.5).softmax(-1), sampling)
+    torch.testing.assert_close(found_BV / found_BV.sum(-1, keepdim=True), expected_BV)
+
+
+def test_truncated_samples_are_likely_tokens(model):
+    for completion, prompt in zip(generate(model, PROMPTS, Sampling(2.0, 12, top_k=3)), PROMPTS, strict=True):
+        logits = model(torch.tensor([[*prompt, *completion.ids]])).logits[0, len(prompt) - 1 : -1]
+        likeliest = logits.topk(3).indices.tolist()
+        assert all(token in found for token, found in zip(completion.ids, likeliest, strict=True))
+    only = generate(model, PROMPTS, Sampling(2.0, 12, top_k=1))
+    assert [c.ids for c in only] == [c.ids for c in generate(model, PROMPTS, Sampling(0.0, 12))]

@@ -405,7 +405,8 @@ def test_stage_hashes_cover_what_changes_results(make_run):
 def test_metrics_are_all_named(make_run, carry_out):
     from unisd.metrics.names import STEP_METRICS
 
-    directory = trained(make_run, carry_out, {"name": "it", "preset": "unisd_star", "clip": {"quantile": 0.9}})
+    everything = {"preset": "unisd_star", "clip": {"quantile": 0.9}, "sampling": {"onPolicy": 0.5}}
+    directory = trained(make_run, carry_out, {"name": "it", **everything})
     rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
     assert {name for row in rows for name in row} - {"step"} == set(STEP_METRICS)
     json.dumps(rows, allow_nan=False)

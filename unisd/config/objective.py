@@ -32,6 +32,8 @@ class Divergence(Config):
     alpha: Fraction = 0.0
     """Weight of the teacher in the mixture: 0 = KL(P‖S) (forward), 1 = KL(S‖P) (reverse), between: generalised
     Jensen-Shannon. Default 0."""
+    temperature: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    """Temperature τ that divides the logits of both in the divergence. Default: `rollout.temperature`."""
 
 
 class Gate(Config):
@@ -49,7 +51,8 @@ class Agreement(Config):
     statistic: AgreementStatistic = "variance"
     """Disagreement over the contexts: population variance (nats²) or range (nats). Default `variance`."""
     scale: AgreementScale = "absolute"
-    """`absolute`: disagreement as it is; `quantile`: divided by its quantile over the step (token level only)."""
+    """`absolute`: disagreement as it is; `quantile`: divided by its quantile over the step (token level
+    only). Default `absolute`."""
     gamma: Annotated[float, Field(gt=0.0)] | None = None
     """Strength γ: token weight 1/(1+γ·d), sequence weight exp(−γ·d). Default by level and statistic: token
     1 (variance) or 0.15 (range), sequence 10 or 0.5."""
@@ -58,7 +61,7 @@ class Agreement(Config):
     cap: Annotated[float, Field(gt=0.0)] = 10.0
     """Largest scaled disagreement under scale `quantile`. Default 10."""
     gate: Gate | None = None
-    """Saves auxiliary scoring where the student was sure. Off by default."""
+    """Scores auxiliary contexts only where the student was unsure; other completions get weight 1. Off by default."""
 
     @property
     def strength(self) -> float:

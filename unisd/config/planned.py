@@ -7,8 +7,6 @@ goes when its capability arrives; the list ends empty.
 _REST = "arrives with the release 'All of UniSD: every mode, data set, baseline and evaluation'"
 
 PLANNED: dict[str, str] = {
-    **{f"preset:{name}": _REST for name in ("sdft", "gkd", "opsd", "ssd")},
-    "contexts:induction": _REST,
     "tracking:wandb": _REST,
     "outputs:hub": "arrives with the release 'End to end on a real node'",
 }

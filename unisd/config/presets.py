@@ -1,7 +1,8 @@
 """What each preset sets: one table of values, never a code path.
 
 A preset is a partial component in the manifest's own words; whatever it leaves out is the run's default. The values are
-starting points from the UniSD paper (arXiv 2605.06597) and from docs/differences.md.
+starting points from the UniSD paper (arXiv 2605.06597) and from docs/differences.md; those of baselines are explained
+in docs/baselines.md.
 """
 
 from typing import Any, Literal
@@ -52,10 +53,21 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
     },
     "raw": {},
     "sft": {},
-    "sdft": {},
-    "gkd": {},
-    "opsd": {},
-    "ssd": {},
+    "sdft": {
+        "divergence": {"alpha": 1.0, "temperature": 1.0},
+        "ema": {"decay": 0.99, "everySteps": 1},
+        "sampling": {"temperature": 1.0},
+        "training": {"lossTokensToSkip": 3},
+    },
+    "gkd": {
+        "divergence": {"alpha": 0.5, "temperature": 1.0},
+        "sampling": {"temperature": 1.0, "onPolicy": 0.5},
+    },
+    "opsd": {
+        "divergence": {"alpha": 0.5, "temperature": 1.0},
+        "sampling": {"temperature": 1.1, "topP": 0.95, "topK": 20},
+    },
+    "ssd": {"sampling": {"temperature": 1.5, "topP": 0.8, "topK": 20}},
 }
 
 BASELINES: frozenset[str] = frozenset({"raw", "sft", "sdft", "gkd", "opsd", "ssd"})
@@ -75,10 +87,10 @@ SUMMARIES: dict[PresetName, str] = {
     "unisd_star": "EMA teacher, token agreement over retrieved contexts, contrastive term and feature matching",
     "raw": "baseline: the model as it is, evaluated only",
     "sft": "baseline: cross-entropy on the reference demonstrations",
-    "sdft": "baseline: self-distillation from a teacher shown the demonstration",
-    "gkd": "baseline: generalised knowledge distillation",
-    "opsd": "baseline: on-policy self-distillation from a teacher shown the solution",
-    "ssd": "baseline: fine-tuning on the model's own samples",
+    "sdft": "baseline: reverse KL to an EMA teacher that is shown the demonstration (2601.19897)",
+    "gkd": "baseline: generalised Jensen-Shannon, half of the steps on reference demonstrations (2306.13649)",
+    "opsd": "baseline: Jensen-Shannon to the frozen base that is shown the solution (2601.18734)",
+    "ssd": "baseline: cross-entropy on the model's own samples, drawn once at high temperature (2604.01193)",
 }
 
 

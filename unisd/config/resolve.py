@@ -19,10 +19,18 @@ from unisd.config.objective import (
 )
 from unisd.config.presets import PRESETS, Method, PresetName, method_of
 from unisd.config.run import Component, RunSpec
+from unisd.config.sampling import Sampling
 from unisd.config.task import EVALUATION_ONLY, Contexts, Source, Task, TaskName
 from unisd.config.training import Training
 
 MAX_ARMS = 64
+_MECHANISMS = ("divergence", "agreement", "ema", "contrastive", "features", "clip", "contexts")
+UNREAD: dict[Method, tuple[str, ...]] = {
+    "raw": (*_MECHANISMS, "sampling", "training"),
+    "sft": (*_MECHANISMS, "sampling"),
+    "ssd": _MECHANISMS,
+}
+"""Blocks of a component that a baseline without a teacher does not read."""
 
 
 class Objective(Config):
@@ -50,6 +58,8 @@ class Arm(Config):
     """The preset it came from, if any."""
     objective: Objective
     """Mechanisms."""
+    sampling: Sampling
+    """What completions this arm learns on; its temperature is filled in."""
     contexts: Contexts
     """Auxiliary contexts of this arm."""
     training: Training
@@ -67,8 +77,18 @@ class Arm(Config):
 
     @property
     def samples(self) -> bool:
-        """Whether training needs completions of the student."""
-        return self.method not in ("raw", "sft")
+        """Whether training needs completions of the student as it is."""
+        return self.method not in ("raw", "sft", "ssd")
+
+    @property
+    def induces(self) -> bool:
+        """Whether its auxiliary contexts are induced instructions."""
+        return self.objective.agreement is not None and self.contexts.source == "induction"
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether the base model has to write something before it can train."""
+        return self.induces or self.objective.contrastive is not None or self.method == "ssd"
 
 
 def resolve(spec: RunSpec) -> tuple[Arm, ...]:
@@ -136,15 +156,22 @@ def _arm(spec: RunSpec, component: Component, seed: int) -> Arm:
     if "value" in _given(component.clip):
         blocks["clip"] = _given(component.clip)
     contexts = {**_given(spec.contexts), **(_merged_block(component, "contexts") or {})}
+    sampling = _merged_block(component, "sampling") or {}
+    divided_by = blocks.get("divergence", {}).get("temperature", spec.rollout.temperature)
     return Arm(
         component=component.name,
         seed=seed,
         method=method_of(component.preset),
         preset=component.preset,
-        objective=Objective.model_validate({"temperature": spec.rollout.temperature, **blocks}),
+        objective=Objective.model_validate({"temperature": divided_by, **blocks}),
+        sampling=Sampling.model_validate({"temperature": spec.rollout.temperature, **sampling}),
         contexts=Contexts.model_validate(contexts),
-        training=Training.model_validate({**_given(spec.training), **_given(component.training)}),
+        training=_training(spec, component),
     )
+
+
+def _training(spec: RunSpec, component: Component) -> Training:
+    return Training.model_validate({**_given(spec.training), **(_merged_block(component, "training") or {})})
 
 
 def _run_problems(spec: RunSpec) -> Iterator[Problem]:
@@ -253,11 +280,12 @@ def _component_problems(spec: RunSpec) -> Iterator[Problem]:
 
 def _mechanism_problems(spec: RunSpec, component: Component, path: str) -> Iterator[Problem]:
     method = method_of(component.preset)
-    blocks = ("divergence", "agreement", "ema", "contrastive", "features", "clip", "contexts")
-    if method in ("raw", "sft"):
-        for field in (*blocks, "training") if method == "raw" else blocks:
+    if method in UNREAD:
+        for field in UNREAD[method]:
             if getattr(component, field) is not None:
                 yield Problem(f"{path}.{field}", f"has no effect on the baseline {method}: remove it")
+        if component.sampling is not None and "on_policy" in component.sampling.model_fields_set:
+            yield Problem(f"{path}.sampling.onPolicy", f"has no effect on the baseline {method}: remove it")
         return
     yield from _clip_problems(component, path)
     agreement = _merged_block(component, "agreement")
@@ -265,13 +293,19 @@ def _mechanism_problems(spec: RunSpec, component: Component, path: str) -> Itera
     if agreement is not None and count < 2:
         where = f"{path}.contexts.count" if component.contexts and component.contexts.count else "spec.contexts.count"
         yield Problem(where, "agreement compares contexts and needs at least 2: raise it, or remove agreement", count)
+    on_policy = (_merged_block(component, "sampling") or {}).get("onPolicy", 1.0)
+    if agreement and "gate" in agreement and on_policy < 1.0:
+        yield Problem(
+            f"{path}.agreement.gate",
+            "goes by surprisal at sampling, which references have none of: remove one of the two",
+        )
     if agreement and agreement.get("scale") == "quantile" and agreement.get("level") == "sequence":
         yield Problem(f"{path}.agreement.scale", "quantile belongs to level token: use absolute", "quantile")
     if (_merged_block(component, "features") or {}).get("alone"):
         for field in ("agreement", "clip"):
             if _merged_block(component, field) is not None:
                 yield Problem(f"{path}.{field}", "acts on the divergence, which features.alone leaves out: remove one")
-    training = Training.model_validate({**_given(spec.training), **_given(component.training)})
+    training = _training(spec, component)
     if training.loss_tokens_to_skip >= training.max_completion_tokens:
         yield Problem(
             f"{path}.training.lossTokensToSkip" if component.training else "spec.training.lossTokensToSkip",
@@ -312,11 +346,8 @@ def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Pro
         wanted.append(("spec.outputs.hub", "outputs:hub"))
     for index, component in enumerate(spec.components):
         path = f"spec.components[{index}]"
-        contexts = _merged_block(component, "contexts") or {}
         if component.preset is not None:
             wanted.append((f"{path}.preset", f"preset:{component.preset}"))
-        if _merged_block(component, "agreement") is not None:
-            wanted.append((f"{path}.contexts.source", f"contexts:{contexts.get('source', spec.contexts.source)}"))
     for path, key in wanted:
         if key in planned:
             kind, _, value = key.partition(":")

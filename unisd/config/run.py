@@ -13,6 +13,7 @@ from unisd.config.evaluation import Evaluation
 from unisd.config.model import Model
 from unisd.config.objective import Agreement, Clip, Contrastive, Divergence, Ema, Features
 from unisd.config.presets import PresetName
+from unisd.config.sampling import Sampling
 from unisd.config.task import Contexts, Task
 from unisd.config.training import Training, TrainingOverrides
 
@@ -26,11 +27,11 @@ class ContextsOverrides(Config):
     """What a component changes of the run's auxiliary contexts."""
 
     count: Annotated[int, Field(ge=1, le=16)] | None = None
-    """Auxiliary contexts K of this component."""
+    """Auxiliary contexts K of this component. Default: the run's."""
     source: Literal["random", "retrieval", "induction"] | None = None
-    """Where this component's auxiliary contexts come from."""
+    """Where this component's auxiliary contexts come from. Default: the preset's, else the run's."""
     demonstrations_per_context: Annotated[int, Field(ge=1, le=16)] | None = None
-    """Solved examples in each context of this component."""
+    """Solved examples in each context of this component. Default: the run's."""
 
 
 class Component(Config):
@@ -39,23 +40,26 @@ class Component(Config):
     name: Annotated[str, Field(pattern=DnsLabel, max_length=20)]
     """Name of the component; with the seed it names results, e.g. `star-1`."""
     preset: PresetName | None = None
-    """A named set of mechanisms; blocks given beside it change single fields of it."""
+    """A named set of mechanisms, or a baseline; blocks given beside it change single fields of it. What each sets:
+    `unisd explain list`. Default: none, the divergence alone."""
     divergence: Divergence | None = None
-    """Divergence between teacher and student."""
+    """Divergence between teacher and student at each token, over the whole vocabulary. Default: forward KL."""
     agreement: Agreement | None = None
-    """Weights by the agreement of several teachers."""
+    """Weights tokens or completions by how far teachers with different auxiliary contexts agree. Off by default."""
     ema: Ema | None = None
-    """A teacher that follows the student."""
+    """A teacher whose weights follow the student's as a moving average. Off by default: the teacher is the student."""
     contrastive: Contrastive | None = None
-    """A term against wrong demonstrations."""
+    """A term that pulls the student away from a teacher shown a wrong demonstration. Off by default."""
     features: Features | None = None
-    """Matching of last hidden states."""
+    """A term that matches last hidden states of student and teacher. Off by default."""
     clip: Clip | None = None
-    """A bound on the divergence of single tokens."""
+    """A bound on the divergence of single tokens: a value in nats, or a quantile. Off by default."""
+    sampling: Sampling | None = None
+    """What completions this component learns on. Default: the student's, sampled as `rollout` says."""
     contexts: ContextsOverrides | None = None
-    """Changes to the run's auxiliary contexts."""
+    """Changes to the run's auxiliary contexts, for this component. Default: none."""
     training: TrainingOverrides | None = None
-    """Changes to the run's training settings."""
+    """Changes to the run's training settings, for this component. Default: none."""
 
 
 class SuccessPolicy(Config):
@@ -71,29 +75,30 @@ class RunSpec(Config):
     """What to train, on what, and how."""
 
     model: Model
-    """The base model."""
+    """The base model: a hub id, a path, or a path in a shared claim; exactly one."""
     task: Task
-    """What to train on."""
+    """What to train on: a named task, or rows of one's own."""
     components: Annotated[list[Component], Field(min_length=1, max_length=MAX_COMPONENTS)]
-    """The arms of the experiment."""
+    """The arms of the experiment, each trained, evaluated and compared with the others. Components times seeds: at
+    most 64."""
     contexts: Contexts = Contexts()
-    """Auxiliary contexts and the layout of demonstrations."""
+    """Auxiliary contexts of agreement, and the layout of every demonstration. Default: three retrieved examples."""
     training: Training = Training()
-    """Training settings of all components."""
+    """Training settings of all components; a component may change some. Default: one epoch of LoRA."""
     rollout: Rollout = Rollout()
-    """Sampling while training."""
+    """How completions are sampled while training. Default: one vLLM server with one GPU."""
     trainer: Trainer = Trainer()
-    """Training jobs (clusters)."""
+    """The training job of each component (clusters). Default: one pod with one GPU."""
     preparation: Preparation = Preparation()
-    """Shared preparation (clusters)."""
+    """The stages that all components share: fetching, contexts, report (clusters). Default: the installation's."""
     evaluation: Evaluation = Evaluation()
-    """Scoring."""
+    """How components are scored on held-out rows. Default: on the run's own task, with perplexity."""
     outputs: Outputs | None = None
-    """Where results go besides storage."""
+    """Where results go besides storage. Default: nowhere."""
     storage: Storage | None = None
-    """The claim of the run (clusters)."""
+    """The claim that holds models, data, checkpoints and reports (clusters). Default: a new one, kept."""
     tracking: Tracking | None = None
-    """Experiment trackers."""
+    """Experiment trackers that figures are sent to. Default: none."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=MAX_SEEDS)] = [1]
     """Every component runs once a seed. Default [1]."""
     parallelism: Annotated[int, Field(ge=1, le=64)] = 1
@@ -101,7 +106,7 @@ class RunSpec(Config):
     failure_policy: Literal["Continue", "FailFast"] = "Continue"
     """Whether other components go on after one failed. Default Continue."""
     success_policy: SuccessPolicy = SuccessPolicy()
-    """When the run counts as succeeded."""
+    """How many components must succeed for the run to. Default: all."""
     queue_name: ObjectName | None = None
     """Kueue LocalQueue that every component is admitted by (clusters). Default: none."""
     suspend: bool = False

@@ -17,7 +17,8 @@ CLOSING = "Read the sample response with care, then give your own response in yo
 REFERENCE = "Another task with its solution, for reference only. Do not solve it again:"
 SOLUTION = "Its solution:"
 OWN = "Now solve only the following task:"
-INSTRUCTIONS: tuple[str, ...] = (SAMPLE, CLOSING, REFERENCE, OWN)
+INDUCED = "General advice for tasks of this kind:"
+INSTRUCTIONS: tuple[str, ...] = (SAMPLE, CLOSING, REFERENCE, OWN, INDUCED)
 """Every sentence that the layouts add, to notice completions that repeat them."""
 
 
@@ -42,3 +43,9 @@ def auxiliary_messages(example: Example, donors: Sequence[Example], layout: Layo
         f"{REFERENCE}\n{donor.messages[-1]['content']}\n\n{SOLUTION}\n{donor.demonstration}\n\n" for donor in donors
     ]
     return [*before, {"role": "user", "content": f"{''.join(blocks)}{OWN}\n{question['content']}"}]
+
+
+def induced_messages(example: Example, instruction: str) -> list[Message]:
+    """The context of an auxiliary teacher that is given an induced instruction; the same in both layouts."""
+    *before, question = example.messages
+    return [*before, {"role": "user", "content": f"{INDUCED}\n{instruction}\n\n{OWN}\n{question['content']}"}]

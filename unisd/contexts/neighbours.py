@@ -20,7 +20,7 @@ def neighbours(examples: Sequence[Example], contexts: Contexts, count: int, seed
     Raises:
         ValueError: the pool is too small for some example.
     """
-    keys = [_key(example) for example in examples]
+    keys = [question_key(example) for example in examples]
     if contexts.source == "random":
         rankings = _random(examples, count, seed, keys)
     elif contexts.retriever == "bm25":
@@ -45,7 +45,7 @@ def neighbours(examples: Sequence[Example], contexts: Contexts, count: int, seed
     return found
 
 
-def _key(example: Example) -> str:
+def question_key(example: Example) -> str:
     """What copies of a question have in common."""
     return " ".join(example.query.lower().split())
 

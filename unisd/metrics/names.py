@@ -24,6 +24,7 @@ STEP_METRICS: dict[str, str] = {
     "share_agreement": "‖g − g without weights‖ / ‖g without weights‖ at the last hidden state",
     "share_clip": "‖g − g without clip‖ / ‖g without clip‖ at the last hidden state",
     "share_ema": "‖ΔW teacher‖ / ‖ΔW student‖",
+    "on_policy": "1 where the step learnt on the student's completions, 0 on reference demonstrations",
     "completion_tokens": "mean length of completions, tokens",
     "truncated_share": "share of completions without a stop token",
     "leak_share": "share of completions that repeat a 5-gram of the template's own instructions",

@@ -84,7 +84,7 @@ class TransformersEngine:
         batch = _Batch(order, [[] for _ in order], [[] for _ in order], uniforms_BT, attention_BL, growing_cache())
         for position in range(sampling.max_tokens):
             logits_BV = self._forward(ids_BL, batch)
-            ids_B, logprob_B = _choose(logits_BV, batch.uniforms_BT[:, position], sampling.temperature)
+            ids_B, logprob_B = _choose(logits_BV, batch.uniforms_BT[:, position], sampling)
             tokens = ids_B.tolist()
             for row, (token, logprob) in enumerate(zip(tokens, logprob_B.tolist(), strict=True)):
                 batch.ids[row].append(token)
@@ -135,16 +135,28 @@ def _uniforms(sampling: Sampling, index: int) -> torch.Tensor:
     return torch.rand(sampling.max_tokens, generator=generator, dtype=torch.float64)
 
 
-def _choose(logits_BV: torch.Tensor, uniform_B: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _choose(logits_BV: torch.Tensor, uniform_B: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens [B] and their log-probabilities [B] at temperature 1; sampling inverts the cumulative distribution."""
-    if temperature == 0.0:
+    if sampling.temperature == 0.0:
         ids_B = logits_BV.argmax(dim=-1)
     else:
-        cumulative_BV = (logits_BV / temperature).softmax(dim=-1).double().cumsum(dim=-1)
+        probability_BV = _truncated((logits_BV / sampling.temperature).softmax(dim=-1), sampling)
+        cumulative_BV = probability_BV.double().cumsum(dim=-1)
         threshold_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
         ids_B = torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
     realised_B = logits_BV.gather(1, ids_B[:, None])[:, 0]
     return ids_B, realised_B - logits_BV.logsumexp(dim=-1)
+
+
+def _truncated(probability_BV: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """The distribution with everything outside of `top_k` and `top_p` at zero, not normalised again."""
+    if sampling.top_k is None and sampling.top_p >= 1.0:
+        return probability_BV
+    count = min(sampling.top_k or probability_BV.shape[-1], probability_BV.shape[-1])
+    kept_BK, ids_BK = probability_BV.topk(count, dim=-1)
+    before_BK = kept_BK.cumsum(dim=-1) - kept_BK
+    kept_BK = kept_BK.where(before_BK < sampling.top_p * kept_BK.sum(dim=-1, keepdim=True), 0.0)
+    return torch.zeros_like(probability_BV).scatter(1, ids_BK, kept_BK)
 
 
 def _completion(batch: _Batch, row: int, *, finished: bool) -> Completion:

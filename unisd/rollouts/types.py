@@ -15,6 +15,10 @@ class Sampling:
     """Longest completion, its stop token included."""
     seed: int = 0
     """Same seed, prompts and weights: same completions."""
+    top_p: float = 1.0
+    """Draws from the smallest set of most likely tokens that holds at least this probability; 1 from all."""
+    top_k: int | None = None
+    """Draws from the most likely tokens, this many; None from all. Applied before `top_p`, as vLLM does."""
     first_index: int = 0
     """Index of the first prompt in the random streams, for processes that share the prompts of one step."""
 

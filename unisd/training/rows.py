@@ -7,7 +7,7 @@ from typing import Any
 
 from unisd.chat import completion_ids, prompt_ids
 from unisd.config.resolve import Arm
-from unisd.contexts.layout import auxiliary_messages, teacher_messages
+from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.tasks.types import Example
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ class Row:
     """The auxiliary contexts; empty without agreement."""
     negative: list[int] | None
     """The context with a wrong demonstration; None where there is none, or no contrastive term."""
+    reference: list[int]
+    """The reference demonstration as a completion; empty where no step learns on references."""
 
 
 class Rows(Sequence[Row]):
@@ -39,6 +41,7 @@ class Rows(Sequence[Row]):
         tokenizer: Any,
         *,
         donors: Mapping[str, Sequence[Example]],
+        instructions: Mapping[str, Sequence[str]],
         negatives: Mapping[str, str],
     ) -> None:
         """Rows of `examples` in order.
@@ -48,10 +51,11 @@ class Rows(Sequence[Row]):
             arm: says which contexts a row needs.
             tokenizer: the model's.
             donors: for each example id the other examples of its auxiliary contexts, in order.
+            instructions: for each example id the induced instructions of its auxiliary contexts, where they are that.
             negatives: wrong demonstrations by example id.
         """
         self._examples, self._arm, self._tokenizer = examples, arm, tokenizer
-        self._donors, self._negatives = donors, negatives
+        self._donors, self._instructions, self._negatives = donors, instructions, negatives
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -68,11 +72,20 @@ class Rows(Sequence[Row]):
             negative=None
             if negative is None
             else prompt_ids(self._tokenizer, teacher_messages(example, negative, layout)),
+            reference=self._reference(example),
         )
+
+    def _reference(self, example: Example) -> list[int]:
+        if self._arm.sampling.on_policy == 1.0:
+            return []
+        return completion_ids(self._tokenizer, example.demonstration)
 
     def _contexts(self, example: Example) -> list[list[int]]:
         if self._arm.objective.agreement is None:
             return []
+        if self._arm.induces:
+            told = self._instructions[example.id]
+            return [prompt_ids(self._tokenizer, induced_messages(example, instruction)) for instruction in told]
         contexts, per_context = self._arm.contexts, self._arm.contexts.demonstrations_per_context
         donors = self._donors[example.id]
         groups = [donors[start : start + per_context] for start in range(0, contexts.count * per_context, per_context)]
@@ -104,3 +117,12 @@ def reference_rows(examples: Sequence[Example], tokenizer: Any, max_completion_t
             max_completion_tokens,
         )
     return rows
+
+
+def sample_rows(examples: Sequence[Example], tokenizer: Any, drawn: Mapping[str, list[int]]) -> list[ReferenceRow]:
+    """Rows of the model's own samples, by example id; examples without one are left out."""
+    return [
+        ReferenceRow(example.id, prompt_ids(tokenizer, example.messages), drawn[example.id])
+        for example in examples
+        if example.id in drawn
+    ]

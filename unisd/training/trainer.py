@@ -25,6 +25,7 @@ from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Completion, Sampling
 from unisd.teacher.types import Teacher
 from unisd.training.loop import Metrics, StepLoop, StepResult
+from unisd.training.on_policy import learns_on_samples, references
 from unisd.training.rows import Row
 from unisd.training.score import Scored, score
 from unisd.training.signs import instruction_ngrams, leaks, repetition
@@ -79,7 +80,9 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
 
     def learn(self, model: nn.Module, rows: list[Row]) -> StepResult:
         started = time.monotonic()
-        completions = self._sample(rows)
+        on_policy = learns_on_samples(self.context.arm, self.state.global_step)
+        limit = self.context.arm.training.max_completion_tokens
+        completions = self._sample(rows) if on_policy else references(rows, limit)
         sampled = time.monotonic()
         step = self._kept(rows, completions)
         scored_rows = self._gate(step)
@@ -98,6 +101,8 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             "seconds_score": scored - sampled,
             "seconds_learn": time.monotonic() - scored,
         }
+        if self.context.arm.sampling.on_policy < 1.0:
+            metrics["on_policy"] = float(on_policy)
         loss = self._sum(sum(float(loss.value.detach()) for loss in losses))
         text = self.processing_class.decode(completions[0].ids, skip_special_tokens=True) if completions else ""
         return StepResult(loss, int(total.rows), metrics, ids=[row.id for row in rows], sample=text)
@@ -112,8 +117,12 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             batch_size=max(len(rows), 1),
             autocast=self.compute_loss_context_manager,
         )
+        wanted = self.context.arm.sampling
+        assert wanted.temperature is not None, "resolved"
         sampling = Sampling(
-            temperature=self.context.arm.objective.temperature,
+            temperature=wanted.temperature,
+            top_p=wanted.top_p,
+            top_k=wanted.top_k,
             max_tokens=self.context.arm.training.max_completion_tokens,
             seed=self.context.arm.seed * 1_000_003 + step,
             first_index=sampler.first_of_rank(len(sampler.step_rows(step))),

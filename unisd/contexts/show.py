@@ -1,0 +1,88 @@
+"""What the teachers of a run are shown, as text to read: `unisd contexts show`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from unisd.config.resolve import Arm, resolve
+from unisd.contexts.induction import assigned
+from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
+from unisd.job import Job
+from unisd.prepared import load_examples
+from unisd.rundir import Json, read_json, read_jsonl
+from unisd.tasks.types import Example, Message
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One context of one example."""
+
+    title: str
+    messages: Sequence[Message]
+
+
+def contexts_of(job: Job, component: str | None, ids: Sequence[str]) -> Iterator[tuple[str, list[Shown]]]:
+    """For each example, named or else the first, the contexts that a component's teachers get: id and contexts.
+
+    Raises:
+        ValueError: no such component or example, or the run's contexts were not built yet.
+    """
+    arm = _arm(job, component)
+    train = {example.id: example for example in _built(job)}
+    unknown = [identity for identity in ids if identity not in train]
+    if unknown:
+        raise ValueError(
+            f"no training example {unknown[0]!r}; there are {len(train)}, the first is {next(iter(train))!r}"
+        )
+    for identity in ids or list(train)[:1]:
+        yield identity, _contexts(job, arm, train[identity])
+
+
+def _built(job: Job) -> list[Example]:
+    try:
+        return load_examples(job.directory.prepared / "train.jsonl")
+    except FileNotFoundError:
+        raise ValueError(f"{job.directory.root} holds no contexts yet: `unisd contexts build` makes them") from None
+
+
+def _arm(job: Job, component: str | None) -> Arm:
+    arms = {arm.component: arm for arm in resolve(job.spec) if arm.samples}
+    if component is None and arms:
+        return next(iter(arms.values()))
+    if component not in arms:
+        raise ValueError(f"no component {component!r} that has teachers; there are {', '.join(arms) or 'none'}")
+    return arms[component]
+
+
+def _contexts(job: Job, arm: Arm, example: Example) -> list[Shown]:
+    layout, found = arm.contexts.layout, [Shown("student", example.messages)]
+    found.append(Shown("teacher", teacher_messages(example, example.demonstration, layout)))
+    for number, messages in enumerate(_auxiliary(job, arm, example), start=1):
+        found.append(Shown(f"auxiliary context {number}", messages))
+    if arm.objective.contrastive is not None:
+        rows = {row["id"]: row for row in _rows(job, "negatives.jsonl")}
+        if example.id in rows:
+            wrong = rows[example.id]["demonstration"]
+            found.append(Shown("negative context", teacher_messages(example, wrong, layout)))
+        else:
+            found.append(Shown("negative context: none, it leaves the contrastive term", []))
+    return found
+
+
+def _auxiliary(job: Job, arm: Arm, example: Example) -> list[list[Message]]:
+    if arm.objective.agreement is None:
+        return []
+    contexts, size = arm.contexts, arm.contexts.demonstrations_per_context
+    if arm.induces:
+        told = assigned([example], _rows(job, f"instructions-{size}.jsonl"), contexts.count, job.spec.task.seed)
+        return [induced_messages(example, instruction) for instruction in told[example.id]]
+    pool: Mapping[str, Example] = {other.id: other for other in load_examples(job.directory.prepared / "pool.jsonl")}
+    donors = read_json(job.directory.prepared / f"neighbours-{contexts.source}.json")[example.id]
+    groups = [donors[start : start + size] for start in range(0, contexts.count * size, size)]
+    return [auxiliary_messages(example, [pool[donor] for donor in group], contexts.layout) for group in groups]
+
+
+def _rows(job: Job, name: str) -> list[Json]:
+    path = job.directory.contexts / name
+    if not path.is_file():
+        raise ValueError(f"{path} is not there yet: `unisd contexts build` makes it")
+    return read_jsonl(path)
