@@ -4,6 +4,7 @@ Importing starts no thread and touches no GPU: both would not survive the fork.
 """
 
 import os
+import warnings
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,5 +16,9 @@ import peft
 import torch
 import transformers
 import trl
+
+# A log's end is what a failure is told with: bars and what others have to say to each other would push it out.
+transformers.utils.logging.disable_progress_bar()
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
 
 __all__ = ["peft", "torch", "transformers", "trl"]
