@@ -4,7 +4,6 @@ import yaml
 from pydantic import BaseModel
 
 from unisd.config.model import Model
-from unisd.config.planned import PLANNED
 from unisd.config.presets import PRESETS, SUMMARIES, PresetName
 from unisd.config.resolve import Objective, resolve
 from unisd.config.run import Component, RunSpec
@@ -23,12 +22,13 @@ def explain(preset: PresetName) -> str:
     )
     arm = resolve(spec)[0]
     lines = [f"{preset}: {SUMMARIES[preset]}", ""]
-    if f"preset:{preset}" in PLANNED:
-        lines += [f"not available yet: {PLANNED[f'preset:{preset}']}", ""]
     if PRESETS[preset]:
         lines += ["sets", *_indented(yaml.safe_dump(PRESETS[preset], sort_keys=False).splitlines()), ""]
-    if arm.method == "unisd":
-        lines += ["resolves to", *_indented(_objective_lines(arm.objective))]
+    if arm.samples:
+        lines += ["resolves to", *_indented(_objective_lines(arm.objective)), ""]
+    if arm.samples or arm.method == "ssd":
+        fields = ("temperature", "top_p", "top_k", *(("on_policy",) if arm.samples else ()))
+        lines += ["samples with", *_indented(_described(arm.sampling, fields))]
     if arm.objective.agreement is not None:
         lines += ["", "with contexts", *_indented(_described(arm.contexts, ("count", "source", "layout")))]
         assert isinstance(arm.contexts, Contexts)
@@ -45,11 +45,12 @@ _TRAINING = (
     "per_device_batch_size",
     "gradient_accumulation_steps",
     "mask_truncated",
+    "loss_tokens_to_skip",
 )
 
 
 def _objective_lines(objective: Objective) -> list[str]:
-    lines = [f"temperature: {objective.temperature}  # τ of sampling and of the divergence"]
+    lines = [f"temperature: {objective.temperature}  # τ of the divergence"]
     for field in ("divergence", "agreement", "ema", "contrastive", "features", "clip"):
         block = getattr(objective, field)
         if block is not None:

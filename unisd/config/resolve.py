@@ -344,10 +344,6 @@ def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Pro
         wanted.append(("spec.tracking.wandb", "tracking:wandb"))
     if spec.outputs is not None and spec.outputs.hub is not None:
         wanted.append(("spec.outputs.hub", "outputs:hub"))
-    for index, component in enumerate(spec.components):
-        path = f"spec.components[{index}]"
-        if component.preset is not None:
-            wanted.append((f"{path}.preset", f"preset:{component.preset}"))
     for path, key in wanted:
         if key in planned:
             kind, _, value = key.partition(":")
