@@ -41,7 +41,15 @@ before any pod exists, or as the failure of the stage that finds it:
 
 ## Columns
 
-`kubectl get sdr`, with those marked * by `-o wide` alone:
+```
+$ kubectl get sdr -o wide
+NAME             PHASE       COMPONENTS   PROGRESS   REASON      AGE   BEST         MODEL                      TASK
+gemma-mbpp       Failed      1/4          61         OOMKilled   5h    sft 0.574    google/gemma-3-4b-it       mbpp
+llama-own-rows   Succeeded   4/4          100                    2d    mine 0.671   models/llama-3.1-8b        custom
+qwen-scienceqa   Running     3/12         42                     3h    star 0.812   Qwen/Qwen2.5-7B-Instruct   scienceqa
+```
+
+Those marked * are shown by `-o wide` alone. Progress is in percent, of all components together.
 
 | column | field |
 | --- | --- |

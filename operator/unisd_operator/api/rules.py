@@ -4,13 +4,14 @@
 Left to it alone, since CEL cannot know: LEFT_TO_THE_OPERATOR.
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from unisd.config.cluster import RESERVED_LABELS
 from unisd.config.presets import PRESETS
-from unisd.config.resolve import MAX_ARMS
+from unisd.config.resolve import MAX_ARMS, UNREAD
 from unisd.config.run import RunSpec
 from unisd.config.task import EVALUATION_ONLY
 
@@ -62,26 +63,33 @@ def _listed(words: Iterable[str]) -> str:
     return "[" + ", ".join(f"'{word}'" for word in words) + "]"
 
 
-def _presets_where(holds: Callable[[dict[str, Any]], bool]) -> str:
-    return _listed(name for name, blocks in PRESETS.items() if holds(blocks))
-
-
-# A component's blocks after its preset was merged; {it} is the component.
+# Of a component, {it}, after its preset was merged.
 _PRESET = "{it}.?preset.orValue('')"
+
+
+def _has(block: str) -> str:
+    """Whether a component has a block, by itself or by its preset."""
+    return f"(has({{it}}.{block}) || {_PRESET} in {_listed(name for name, sets in PRESETS.items() if block in sets)})"
+
+
+def _value(block: str, field: str, default: str) -> str:
+    """A component's value: its own, else its preset's, else `default`, all written as in CEL."""
+    found = default
+    for name, sets in PRESETS.items():
+        value = sets.get(block, {}).get(field)
+        if value is not None and (literal := json.dumps(value).replace('"', "'")) != default:
+            found = f"({_PRESET} == '{name}' ? {literal} : {found})"
+    return f"{{it}}.?{block}.?{field}.orValue({found})"
+
+
+_TEACHES = f"!({_PRESET} in {_listed(UNREAD)})"
 _SAMPLES = f"!({_PRESET} in ['raw', 'sft'])"
-_AGREES = f"(has({{it}}.agreement) || {_PRESET} in {_presets_where(lambda blocks: 'agreement' in blocks)})"
-_CLIPS = f"(has({{it}}.clip) || {_PRESET} in {_presets_where(lambda blocks: 'clip' in blocks)})"
-_ALONE = (
-    "{it}.?features.?alone.orValue("
-    f"{_PRESET} in {_presets_where(lambda blocks: blocks.get('features', {}).get('alone', False))})"
-)
-_LEVEL = (
-    "{it}.?agreement.?level.orValue("
-    f"{_PRESET} in {_presets_where(lambda blocks: blocks.get('agreement', {}).get('level') == 'sequence')}"
-    " ? 'sequence' : 'token')"
-)
-_SKIPPED = "{it}.?training.?lossTokensToSkip"
-_MECHANISMS = ("divergence", "agreement", "ema", "contrastive", "features", "clip", "contexts")
+_AGREES = _has("agreement")
+_CLIPS = _has("clip")
+_LEVEL = _value("agreement", "level", "'token'")
+_ON_POLICY = _value("sampling", "onPolicy", "1.0")
+_ALONE = _value("features", "alone", "false")
+_SKIPPED = _value("training", "lossTokensToSkip", "self.?training.?lossTokensToSkip.orValue(0)")
 _BELOW_ROOT = r"!self.matches('^/|(^|/)[.][.](/|$)')"
 _IN_CLAIM = "must be a path in the claim, relative to its root and without .."
 
@@ -117,9 +125,8 @@ _RUN = (
     ),
     Rule(
         "spec",
-        f"self.components.all(c, !({_of(_SAMPLES, 'c')})"
-        f" || {_of(_SKIPPED, 'c')}.orValue({_of(_SKIPPED)}.orValue(0))"
-        " < self.?training.?maxCompletionTokens.orValue(1024))",
+        f"self.components.all(c, !({_of(_TEACHES, 'c')})"
+        f" || {_of(_SKIPPED, 'c')} < self.?training.?maxCompletionTokens.orValue(1024))",
         "leaves no token to learn from: it must be below training.maxCompletionTokens, in every component",
         ".training.lossTokensToSkip",
     ),
@@ -239,17 +246,18 @@ _COMPONENT = (
     *(
         Rule(
             "spec.components[]",
-            f"{_of(_SAMPLES)} || !has(self.{block})",
-            "has no effect on the baselines raw and sft: remove it",
+            f"{_of(_PRESET)} != '{preset}' || !has(self.{block})",
+            f"has no effect on the baseline {preset}: remove it",
             f".{block}",
         )
-        for block in _MECHANISMS
+        for preset, unread in UNREAD.items()
+        for block in unread
     ),
     Rule(
         "spec.components[]",
-        f"{_of(_PRESET)} != 'raw' || !has(self.training)",
-        "has no effect on the baseline raw: remove it",
-        ".training",
+        f"{_of(_TEACHES)} || !has(self.sampling) || !has(self.sampling.onPolicy)",
+        "has no effect on a baseline without a teacher: remove it",
+        ".sampling.onPolicy",
     ),
     Rule(
         "spec.components[]",
@@ -274,6 +282,12 @@ _COMPONENT = (
         f"!{_of(_ALONE)} || !{_of(_CLIPS)}",
         "acts on the divergence, which features.alone leaves out: remove one",
         ".clip",
+    ),
+    Rule(
+        "spec.components[]",
+        f"!has(self.agreement) || !has(self.agreement.gate) || {_of(_ON_POLICY)} >= 1.0",
+        "goes by surprisal at sampling, which references have none of: remove one of the two",
+        ".agreement.gate",
     ),
     Rule("spec.components[].clip", "has(self.value) != has(self.quantile)", "give exactly one of value and quantile"),
 )

@@ -14,7 +14,7 @@ OWN_ROWS = {"name": "custom", "source": {"path": "rows"}, "grading": "regex", "p
 LABELS = ("team", "unisd.dev/run", "example.com/cost-center")
 
 
-SLIP = 0.03
+SLIP = 0.01
 """How often a single value is wrong by itself."""
 
 
@@ -67,10 +67,11 @@ def _word(node: Mapping[str, Any], chance: random.Random) -> str:
 
 def _block(node: Mapping[str, Any], chance: random.Random) -> dict[str, Any]:
     required = node.get("required", ())
+    share = min(0.5, 2.5 / len(node["properties"]))
     return {
         name: _value(inner, chance)
         for name, inner in node["properties"].items()
-        if name in required or chance.random() < 0.15
+        if name in required or chance.random() < share
     }
 
 

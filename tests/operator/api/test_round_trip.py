@@ -12,7 +12,7 @@ from unisd.config.base import ConfigError
 from unisd.config.load import parse_cluster_run
 from unisd.config.run import RunSpec
 
-COUNT = 400
+COUNT = 500
 
 
 def manifest(number: int, spec: dict[str, Any]) -> dict[str, Any]:
