@@ -68,7 +68,6 @@ def measure(runs: int, options: argparse.Namespace) -> dict[str, Any]:
         latencies, since = sorted(_latencies(events)), cluster.audit_position()
         time.sleep(options.idle)
         idle = [event for event in cluster.audit(USER, since) if _changes(event)]
-        pid = replica.process.pid
         of_process, of_requests = _process(replica.process.pid), _requests(events, runs)
         values = (runs, round(rate, 1), *_quantiles(latencies), *of_process, *of_requests, len(idle))
         return dict(zip(COLUMNS, values, strict=True))

@@ -1,11 +1,13 @@
 """What is watched: kopf's decorators, and nothing else. Events fill the store and wake the queue.
 
 `index` functions are called for every object before any `event` function is: no run is looked at before everything that
-exists has been seen. kopf writes nothing to objects, since there are no other handlers. All are coroutines: kopf runs
-plain functions in threads, and neither store nor queue is made for those.
+exists has been seen. An event that tells no more than an answer to a write of our own wakes nobody. kopf writes nothing
+to objects, since there are no other handlers. All are coroutines: kopf runs plain functions in threads, and neither
+store nor queue is made for those.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,8 @@ from unisd_operator.watching import CHILD_KINDS, selector
 RUN_KIND = "SelfDistillRun"
 # Seconds without a watch event and without a finished resync after which the process is taken for stuck.
 STUCK_SECONDS = 300.0
+# Seconds from a child's event to the turn: children change together, and one turn looks at all of them.
+CHILD_DELAY = 0.05
 
 
 @dataclass
@@ -29,7 +33,9 @@ class Watches:
     store: Store
     queue: WorkQueue[Key]
     metrics: Metrics
-    warm_since: float | None = field(default=None)
+    warm: Callable[[], None] = lambda: None
+    """Called once everything that exists has been seen."""
+    warm_since: float | None = None
     """When everything that exists had been seen, seconds of the monotonic clock; None before."""
     listed_again: set[str] = field(default_factory=set)
     """Kinds whose watch had to begin anew, so that deletions may have been missed."""
@@ -40,13 +46,14 @@ class Watches:
         self.metrics.watched = now
         if self.warm_since is None:
             self.warm_since = now
+            self.warm()
         if event["type"] is None and now - self.warm_since > 30:
             self.listed_again.add(kind)
 
-    def wake(self, key: Key | None) -> None:
+    def wake(self, key: Key | None, delay: float = 0.0) -> None:
         """Has a run looked at."""
         if key is not None:
-            self.queue.add(key)
+            self.queue.add(key, delay)
 
 
 def registry(watches: Watches) -> kopf.OperatorRegistry:
@@ -75,7 +82,8 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 def _watch_runs(found: kopf.OperatorRegistry, watches: Watches) -> None:
     @kopf.index(GROUP, VERSION, PLURAL, registry=found, id="index-runs")
     async def seen(body: kopf.Body, **_: Any) -> None:
-        watches.store.put_run(dict(body))
+        if watches.warm_since is None:
+            watches.store.put_run(dict(body))
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found, id="runs")
     async def changed(event: kopf.RawEvent, **_: Any) -> None:
@@ -85,7 +93,9 @@ def _watch_runs(found: kopf.OperatorRegistry, watches: Watches) -> None:
         if event["type"] == "DELETED":
             watches.store.remove_run(event["object"])
             watches.metrics.remove(key)
-        watches.wake(key)
+            watches.queue.drop(key)
+        elif watches.store.put_run(event["object"]):
+            watches.wake(key)
 
 
 def _watch_children(found: kopf.OperatorRegistry, watches: Watches, kind: str) -> None:
@@ -93,12 +103,13 @@ def _watch_children(found: kopf.OperatorRegistry, watches: Watches, kind: str) -
 
     @kopf.index(group, version, plural, registry=found, id=f"index-{plural}")
     async def seen(body: kopf.Body, **_: Any) -> None:
-        watches.store.put(kind, dict(body))
+        if watches.warm_since is None:
+            watches.store.put(kind, dict(body))
 
     @kopf.on.event(group, version, plural, registry=found, id=plural)
     async def changed(event: kopf.RawEvent, **_: Any) -> None:
         watches.saw(kind, event)
         if event["type"] == "DELETED":
-            watches.wake(watches.store.remove(kind, event["object"]))
+            watches.wake(watches.store.remove(kind, event["object"]), CHILD_DELAY)
         else:
-            watches.wake(watches.store.put(kind, event["object"]))
+            watches.wake(watches.store.put(kind, event["object"]), CHILD_DELAY)

@@ -132,7 +132,7 @@ async def operate(settings: Settings) -> None:
     leader = Leader(identity, settings.lease_namespace, settings.lease_name, lambda: operator.wake_all(0.0))
     leads = (lambda: leader.leads) if settings.leader_election else (lambda: True)
     metrics = Metrics(settings.version, leads, lambda: queue.depth, lambda: queue.age)
-    watches = Watches(store, queue, metrics)
+    watches = Watches(store, queue, metrics, warm=lambda: operator.wake_all(0.0))
     async with await connect() as api:
         free = Client(api)
         world = World(Client(api, may_write=leads), store, settings, await _key(free, settings), metrics)

@@ -63,7 +63,8 @@ async def reconcile(world: World, key: Key) -> float | None:
     before = run.status
     if status != before:
         run = await write_status(world, run, status)
-    world.metrics.update(key, status)
+    if world.store.knows(run.uid):
+        world.metrics.update(key, status)
     try:
         again = run.run is not None and await _act(world, run, observed)
     finally:

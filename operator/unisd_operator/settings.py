@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field
+
 from unisd.config.base import Config, PositiveInt
 from unisd.config.cluster import KubernetesList, Pod, StringMap
 
@@ -24,7 +25,7 @@ class Images(Config):
 
 
 class Security(Config):
-    """User and group of child pods. They run under any user; what is left out is the image's or the platform's choice."""
+    """User and group of child pods, which run under any user. What is left out is the image's or the platform's choice."""
 
     run_as_user: PositiveInt | None = None
     """User of every child. Default: the image's own, a number above 0."""

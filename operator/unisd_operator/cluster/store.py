@@ -77,19 +77,20 @@ class Store:
         self._deleted: deque[str] = deque(maxlen=_REMEMBERED_DELETIONS)
         self._deleted_set: set[str] = set()
 
-    def put_run(self, body: Object) -> None:
-        """Takes in a run, unless a newer version of it is known."""
+    def put_run(self, body: Object) -> bool:
+        """Takes in a run, unless this version of it or a newer one is known; whether it was new."""
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         known = self._runs.get(key)
         version = int(metadata["resourceVersion"])
-        if metadata["uid"] in self._deleted_set or (known and known.version > version):
-            return
+        if metadata["uid"] in self._deleted_set or (known and known.version >= version):
+            return False
         if known and known.uid != metadata["uid"]:
             self._forget(known.uid)
         slim = {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
         self._runs[key] = _Run(metadata["uid"], version, json.dumps(slim, separators=(",", ":")).encode())
         self._keys[metadata["uid"]] = key
+        return True
 
     def remove_run(self, body: Object) -> None:
         """Forgets a run that was deleted."""
@@ -101,7 +102,7 @@ class Store:
         self._forget(metadata["uid"])
 
     def put(self, kind: str, body: Object) -> Key | None:
-        """Takes in a child, unless a newer version of it is known; the key of its run, if that is known."""
+        """Takes in a child, unless this version of it or a newer one is known; the key of its run, if it was new."""
         metadata = body["metadata"]
         run = metadata.get("labels", {}).get(RUN_UID)
         if run is None or metadata["uid"] in self._deleted_set:
@@ -109,8 +110,9 @@ class Store:
         children = self._children.setdefault(run, {})
         known = children.get((kind, metadata["name"]))
         version = int(metadata["resourceVersion"])
-        if known is None or known.uid != metadata["uid"] or known.version <= version:
-            children[kind, metadata["name"]] = self._child(kind, body, version)
+        if known is not None and known.uid == metadata["uid"] and known.version >= version:
+            return None
+        children[kind, metadata["name"]] = self._child(kind, body, version)
         return self._keys.get(run)
 
     def remove(self, kind: str, body: Object) -> Key | None:
@@ -138,8 +140,12 @@ class Store:
         return None if known is None else read_resource(json.loads(known.body))
 
     def notes(self, uid: str) -> Notes:
-        """What was learnt of a run otherwise."""
-        return self._notes.setdefault(uid, Notes())
+        """What was learnt of a run otherwise; of one that is gone nothing is kept."""
+        return self._notes.setdefault(uid, Notes()) if uid in self._keys else Notes()
+
+    def knows(self, uid: str) -> bool:
+        """Whether a run is there."""
+        return uid in self._keys
 
     def children(self, uid: str) -> tuple[ChildState, ...]:
         """Children of a run other than pods."""

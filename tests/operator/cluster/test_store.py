@@ -37,8 +37,9 @@ def versions(of: Store) -> list[Any]:
 
 def test_a_run_is_read_as_it_was_last_seen() -> None:
     known = store()
-    known.put_run(run(7, phase="Running"))
-    known.put_run(run(6, phase="Pending"))
+    assert known.put_run(run(7, phase="Running"))
+    assert not known.put_run(run(7, phase="Running"))
+    assert not known.put_run(run(6, phase="Pending"))
     found = known.run(KEY)
     assert found is not None
     assert (found.status.phase, found.resource_version) == ("Running", "7")
@@ -49,9 +50,10 @@ def test_a_run_is_read_as_it_was_last_seen() -> None:
 def test_events_that_come_late_are_passed_over() -> None:
     known = store()
     assert known.put("Service", child(10)) == KEY
-    known.put("Service", child(9))
+    assert known.put("Service", child(9)) is None
+    assert known.put("Service", child(10)) is None
     assert versions(known) == [10]
-    known.put("Service", child(11))
+    assert known.put("Service", child(11)) == KEY
     assert versions(known) == [11]
 
 
