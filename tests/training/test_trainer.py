@@ -162,6 +162,19 @@ def test_sequence_agreement_and_gate_and_quantile_scale(make_run, carry_out):
     assert read_jsonl(trained(make_run, carry_out, scaled).train("it-1") / "metrics.jsonl")[0]["agreement_weight"] < 0.9
 
 
+def test_the_first_tokens_can_be_left_out_of_the_loss(make_run, carry_out):
+    """The same completions at step 1; without their first tokens they teach something else."""
+    component = {"name": "it", "divergence": {}}
+    rows, kept = [], []
+    for skip in (0, 4):
+        directory = trained(make_run, carry_out, component, rows=4, training={"lossTokensToSkip": skip})
+        rows.append(read_jsonl(directory.train("it-1") / "metrics.jsonl")[0])
+        kept.append(weights(directory, "it-1"))
+    assert rows[0]["completion_tokens"] == rows[1]["completion_tokens"]
+    assert rows[0]["rows"] == rows[1]["rows"] == 4
+    assert not same(*kept)
+
+
 def test_the_ema_teacher_follows_by_the_formula(make_run, carry_out):
     directory = trained(
         make_run, carry_out, {"name": "it", "ema": {"decay": 0.9}}, training={"checkpointEverySteps": 1}
