@@ -25,7 +25,7 @@ class Images(Config):
 
 
 class Security(Config):
-    """User and group of child pods, which run under any user. What is left out is the image's or the platform's choice."""
+    """User and group of child pods, which run under any; what is left out is the image's or the platform's choice."""
 
     run_as_user: PositiveInt | None = None
     """User of every child. Default: the image's own, a number above 0."""

@@ -45,7 +45,12 @@ class Operator:
     """One replica of the operator."""
 
     def __init__(
-        self, cluster: Cluster, name: str = "operator", server: str | None = None, user: str | None = None, **settings: Any
+        self,
+        cluster: Cluster,
+        name: str = "operator",
+        server: str | None = None,
+        user: str | None = None,
+        **settings: Any,
     ):
         self.port, health = free_port(), free_port()
         folder = cluster.folder / name
