@@ -79,7 +79,7 @@ class Leader:
         except NotFoundError:
             return await self._create(client)
         except (ClusterError, TimeoutError) as error:
-            log.warning("the Lease was not renewed: %s", error or "no answer in time")
+            log.warning("the Lease was not renewed: %s", str(error) or "no answer in time")
             return False
         return True
 
@@ -90,7 +90,7 @@ class Leader:
             async with asyncio.timeout(_CALL_SECONDS):
                 await client.create("Lease", self.namespace, body)
         except (ClusterError, TimeoutError) as error:
-            log.warning("the Lease was not made: %s", error or "no answer in time")
+            log.warning("the Lease was not made: %s", str(error) or "no answer in time")
             return False
         return True
 

@@ -27,6 +27,8 @@ from unisd_operator.status import derive_status, due
 # Seconds that a Job may be without pods before its Events are asked why, and between two questions.
 _JOB_PATIENCE = 3.0
 _REFUSED_AGAIN = 10.0
+# Seconds until a status is derived again since the API server refused something: its words may change every time.
+_SOON = 0.2
 _FIGURES: dict[str, Any] = {
     "progress_percentage": True,
     "conditions": True,
@@ -70,7 +72,7 @@ async def reconcile(world: World, key: Key) -> float | None:
     finally:
         for item in news(before, status):
             await tell(world.client, run, item)
-    return 0.0 if again else _next_look(world, run, observed)
+    return _SOON if again else _next_look(world, run, observed)
 
 
 async def _act(world: World, run: RunResource, observed: Observed) -> bool:
@@ -83,6 +85,7 @@ async def observe(world: World, run: RunResource) -> Observed:
     """What is seen of the run's children now; logs of failed containers and refusals of pods are asked for."""
     notes, store = world.store.notes(run.uid), world.store
     pods, children = store.pods(run.uid), store.children(run.uid)
+    notes.forget_all_but({pod.name for pod in pods}, {one.uid for one in children} | {pod.uid for pod in pods})
     questions: list[Awaitable[None]] = []
     for pod in pods:
         for container in pod.containers:

@@ -3,12 +3,15 @@
 The trainer masks its secrets by value; what other programs print is masked here by pattern.
 """
 
+import asyncio
 import re
 
 from unisd_operator.cluster.client import Client, ClusterError
 from unisd_operator.observed import ContainerState, PodState
 
 TAIL_BYTES = 4096
+# Seconds that a log may take: the turn waits for it.
+_PATIENCE = 8.0
 _MASK = "[masked]"
 _SECRETS = (
     re.compile(r"\b(hf_|sk-|gh[pousr]_|github_pat_|glpat-|wandb_v1_|xox[abprs]-)[A-Za-z0-9_\-]{8,}"),
@@ -52,7 +55,8 @@ async def failed_log(client: Client, namespace: str, pod: PodState, container: C
     """The end of a failed container's log, masked; what kept it from being read, if it could not be."""
     previous = bool(container.waiting_reason) and container.restarts > 0
     try:
-        text = await client.log(namespace, pod.name, container.name, previous)
-    except ClusterError as error:
-        return f"(the log could not be read: {error})"
+        async with asyncio.timeout(_PATIENCE):  # the node may be gone
+            text = await client.log(namespace, pod.name, container.name, previous)
+    except (ClusterError, TimeoutError) as error:
+        return f"(the log could not be read: {str(error) or 'no answer in time'})"
     return tail(masked(text))

@@ -7,7 +7,7 @@ which take a tenth of the memory of parsed ones.
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -57,6 +57,18 @@ class Notes:
     foreign_claim: bool = False
     written: float = float("-inf")
     """When status was written last, seconds of the monotonic clock."""
+
+    def forget_all_but(self, pods: Set[str], uids: Set[str]) -> None:
+        """Forgets what was learnt of pods and Jobs that are gone.
+
+        Args:
+            pods: names of the pods that are there.
+            uids: uids of everything that is there.
+        """
+        self.log_tails = {name: text for name, text in self.log_tails.items() if name.partition("/")[0] in pods}
+        self.log_keys = {key for key in self.log_keys if key[0] in uids}
+        self.job_refusals = {uid: text for uid, text in self.job_refusals.items() if uid in uids}
+        self.asked = {uid: when for uid, when in self.asked.items() if uid in uids}
 
 
 class Store:
