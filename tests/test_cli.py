@@ -71,3 +71,9 @@ def test_a_failing_stage_ends_with_its_code(tmp_path, capsys):
     (tmp_path / "run.yaml").write_text(text)
     assert run("prepare", "-f", tmp_path / "run.yaml", "--directory", tmp_path / "out") == 65
     assert "BadInput: spec.model" in capsys.readouterr().err
+
+
+def test_an_agent_without_a_key_is_refused(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("UNISD_API_KEY", raising=False)
+    assert run("policy-agent", "--server", "http://127.0.0.1:1", "--adapters", tmp_path) == 65
+    assert "UNISD_API_KEY" in capsys.readouterr().err

@@ -61,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("--follow", action="store_true", help="go on as lines come")
     logs.add_argument("--tail", type=int, help="lines from the end; default all")
     logs.set_defaults(command=_logs)
+    agent = commands.add_parser("policy-agent", help="stand before a vLLM server on this machine (UNISD_API_KEY)")
+    agent.add_argument("--server", required=True, help="URL of vLLM, on loopback")
+    agent.add_argument("--adapters", type=Path, required=True, help="memory-backed directory that vLLM reads too")
+    agent.add_argument("--host", default="0.0.0.0", help="address to listen at; default all")
+    agent.add_argument("--port", type=int, default=8000, help="port of requests; default 8000")
+    agent.add_argument("--metrics-port", type=int, default=9400, help="port of /metrics and /progress; default 9400")
+    agent.set_defaults(command=_policy_agent)
     for kind in _STAGES:
         stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
         stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
@@ -346,4 +353,20 @@ def _logs(options: argparse.Namespace) -> int:
     except ClusterError as error:
         _complain(str(error))
         return 1
+    return 0
+
+
+def _policy_agent(options: argparse.Namespace) -> int:
+    import asyncio
+    import os
+
+    from unisd.rollouts.agent import AgentSettings, serve
+
+    key = os.environ.get("UNISD_API_KEY", "")
+    if not key:
+        _complain("UNISD_API_KEY is empty: an agent without a key would serve everybody; set it")
+        return _BAD_INPUT
+    asyncio.run(
+        serve(AgentSettings(options.server, key, options.adapters), options.host, options.port, options.metrics_port)
+    )
     return 0

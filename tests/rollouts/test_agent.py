@@ -198,15 +198,15 @@ def test_an_oversized_body_is_refused_and_leaves_nothing(make_pod):
 def test_probes_metrics_and_progress_need_no_key_and_tell_no_secret(pod):
     put(pod, 7, adapter(1))
     inside = pod.agent.urls[1]
-    assert ask(f"{inside}/readyz", key=None)[0] == 200
+    assert ask(f"{pod.url}/readyz", key=None)[0] == 200
     metrics = ask(f"{inside}/metrics", key=None)[1]
     assert 'unisd_rollout_policy_version{component="star-1"} 7.0' in metrics
     assert "vllm:requests 1" in metrics
     assert "secret" not in metrics
     assert json.loads(ask(f"{inside}/progress", key=None)[1]) == {"policyVersion": {"rollout": 7}}
     pod.server.stop()
-    assert ask(f"{inside}/healthz", key=None)[0] == 200, "the agent lives while vLLM loads its model"
-    assert ask(f"{inside}/readyz", key=None)[0] == 503
+    assert ask(f"{pod.url}/healthz", key=None)[0] == 200, "the agent lives while vLLM loads its model"
+    assert ask(f"{pod.url}/readyz", key=None)[0] == 503
     pod.server.start()
 
 

@@ -32,6 +32,7 @@ from unisd.rollouts.policy import PolicyError, check_component, read_config, ser
 logger = logging.getLogger(__name__)
 
 _FORWARDED = {("POST", "/v1/completions"), ("GET", "/v1/models")}
+_PROBES = ("/healthz", "/readyz")
 _LONGEST_REQUEST = 64 << 20
 _PASSED_ON = ("content-type",)
 
@@ -163,14 +164,14 @@ _AGENT: web.AppKey[_Agent] = web.AppKey("agent", _Agent)
 
 
 def agent_app(settings: AgentSettings) -> tuple[web.Application, web.Application]:
-    """The agent's two servers: the one that asks for the key, and the one for metrics and probes."""
+    """The agent's two servers: the one that asks for the key (but for its probes), and the one for metrics."""
     app = web.Application(middlewares=[_with_key], client_max_size=_LONGEST_REQUEST)
     inside = web.Application()
     app.router.add_put("/policies/{component}/{version:\\d{1,9}}", _put_policy)
     app.router.add_get("/policies/{component}", _get_policy)
+    app.router.add_get("/healthz", _healthy)
+    app.router.add_get("/readyz", _ready)
     app.router.add_route("*", "/{path:.*}", _forward)
-    inside.router.add_get("/healthz", _healthy)
-    inside.router.add_get("/readyz", _ready)
     inside.router.add_get("/metrics", _metrics)
     inside.router.add_get("/progress", _progress)
 
@@ -192,6 +193,8 @@ async def _with_key(
 ) -> web.StreamResponse:
     """Refuses requests without the key before a byte of their body is read; tells the upstream's troubles apart."""
     agent = request.app[_AGENT]
+    if request.path in _PROBES:
+        return await handler(request)
     given = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if not hmac.compare_digest(given.encode(), agent.settings.key.encode()):
         raise web.HTTPUnauthorized(text="the key of this component is required\n")
