@@ -69,8 +69,8 @@ def _start(turn: Turn, stages: Sequence[Stage], arm: Component, free: int) -> Co
 
 def _needed(turn: Turn, stages: Sequence[Stage], arm: Component) -> list[Stage]:
     """The shared stages whose results the component reads."""
-    negatives = turn.arms[arm.name].objective.contrastive is not None
-    return [stage for stage in stages if stage.name == "prepare" or (stage.name == "contexts" and negatives)]
+    reads_texts = turn.arms[arm.name].needs_texts
+    return [stage for stage in stages if stage.name == "prepare" or (stage.name == "contexts" and reads_texts)]
 
 
 def _fail_with(turn: Turn, arm: Component, stage: Stage) -> Component:

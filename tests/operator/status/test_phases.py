@@ -54,8 +54,9 @@ def test_the_whole_way() -> None:
     assert (lab.status.components_ended, lab.status.progress_percentage) == ("1/1", 100)
 
 
-def test_negatives_are_made_before_the_components_that_need_them_and_only_those_wait() -> None:
-    lab = new(components=[{"name": "c", "preset": "contrastive"}, {"name": "d", "preset": "ema"}], parallelism=2)
+@pytest.mark.parametrize("preset", ["contrastive", "agreement_tok_induction", "ssd"])
+def test_texts_are_written_before_the_components_that_read_them_and_only_those_wait(preset: str) -> None:
+    lab = new(components=[{"name": "c", "preset": preset}, {"name": "d", "preset": "ema"}], parallelism=2)
     lab.prepared()
     assert [stage.name for stage in lab.status.stages] == ["prepare", "contexts", "report"]
     assert lab.stage("contexts").phase == "Starting"
