@@ -316,7 +316,7 @@ def _show_contexts(options: argparse.Namespace, run: "SelfDistillRun") -> int:
                 console.print(Rule(f"{identity}: {context.title}", align="left"))
                 for message in context.messages:
                     console.print(f"[dim]{message['role']}:[/dim]")
-                    console.print(message["content"], markup=False, highlight=False)
+                    console.print(message["content"], markup=False, highlight=False, soft_wrap=True)
     except (ValueError, StageError) as error:
         _complain(str(error))
         return _BAD_INPUT

@@ -6,7 +6,7 @@ import pytest
 
 from unisd.config.task import Source, Task
 from unisd.tasks.catalog import task_for
-from unisd.tasks.rows import HubDataset, hub_dataset, load_rows
+from unisd.tasks.rows import HubDataset, hub_dataset, load_rows, without_pictures
 
 GOOD = {
     "id": "1",
@@ -108,3 +108,17 @@ def test_bytes_that_are_no_text(tmp_path):
         load_rows(Source(path=str(path)), None, "train", 0)
     path.write_bytes(b"\xef\xbb\xbf" + lines({**GOOD, "_split": "train"}).encode())
     assert len(load_rows(Source(path=str(path)), None, "train", 0)) == 1
+
+
+def test_images_of_hub_rows_are_not_decoded(tmp_path):
+    """What an image library would refuse, or miss being there for, is no business of a text task."""
+    import pyarrow as arrow
+    from datasets import Dataset, DatasetInfo, Features, Image, Value
+    from datasets.table import InMemoryTable
+
+    kind = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+    pictures = arrow.array([None, {"bytes": b"no picture", "path": None}], type=kind)
+    table = InMemoryTable.from_pydict({"question": ["a", "b"], "image": pictures})
+    features = Features({"question": Value("string"), "image": Image()})
+    rows = [dict(row) for row in without_pictures(Dataset(table, DatasetInfo(features=features)))]
+    assert [row["image"] is None for row in rows] == [True, False]

@@ -143,7 +143,18 @@ def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
     wanted = next((name for name in names if name in splits), None)
     if wanted is None:
         raise ValueError(f"spec.task.source.hub: {hub.name} has no split {' or '.join(names)}; it has {list(splits)}")
-    return [RawRow(f"{hub.name}@{revision}/{wanted}:{number}", dict(row)) for number, row in enumerate(splits[wanted])]
+    table = without_pictures(splits[wanted])
+    return [RawRow(f"{hub.name}@{revision}/{wanted}:{number}", dict(row)) for number, row in enumerate(table)]
+
+
+def without_pictures(table: Any) -> Any:
+    """A table whose images stay the files that they are: whether there is one matters, not what it shows."""
+    from datasets import Image
+
+    for name, feature in table.features.items():
+        if isinstance(feature, Image):
+            table = table.cast_column(name, Image(decode=False))
+    return table
 
 
 def _newest_commit(name: str) -> str:
