@@ -67,10 +67,8 @@ def test_children_carry_no_queue_labels() -> None:
 def test_suspension_deactivates_the_live_workload_and_resumption_activates_it() -> None:
     world = World()
     world.settle(queued("Training"))
-    found = world.turn(queued("Suspended"))
-    (applied,) = found.apply
+    (applied,) = world.settle(queued("Suspended"))
     assert (applied["kind"], applied["spec"]["active"]) == ("Workload", False)
-    world.settle(queued("Suspended"))
     assert world.names("Workload")
     (applied,) = world.turn(queued("Queued")).apply
     assert applied["spec"]["active"] is True

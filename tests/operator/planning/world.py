@@ -93,11 +93,13 @@ class World:
         self.observed = replace(self.observed, children=left)
         return found
 
-    def settle(self, run: RunResource) -> None:
-        """A turn, after which nothing is left to do."""
-        self.turn(run)
+    def settle(self, run: RunResource) -> list[Mapping[str, Any]]:
+        """Turns until nothing is left to do, one or, where something waits for the end of pods, two; what they applied."""
+        applied = [*self.turn(run).apply]
+        applied += self.turn(run).apply
         again = self.plan(run)
         assert (again.apply, again.delete) == ((), ()), "a plan that was carried out is empty"
+        return applied
 
     def names(self, kind: str) -> set[str]:
         return {child.name for child in self.observed.children if child.kind == kind}
