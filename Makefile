@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra train --extra quickstart --extra dev
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: help setup quickstart test unit cluster cluster-tools check bench generate lock clean
+.PHONY: help setup quickstart test unit cluster cluster-tools check bench bench-operator e2e-full generate lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ test: $(STAMP) browser cluster-tools ## set up, then all tests that need no clus
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m cluster
 
+e2e-full: $(STAMP) cluster-tools ## the operator, killed after every single call that it makes (half an hour)
+	UNISD_E2E_FULL=1 $(BIN)/python -m pytest tests/operator/controller/test_faults.py
+
 unit: $(STAMP) ## the fast tests alone
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not cluster"
 
@@ -70,6 +73,9 @@ generate: $(STAMP) ## write the generated files anew
 bench: $(STAMP) ## time and memory of the objective beside its naive form; programs graded a second
 	$(BIN)/python bench/objective.py
 	$(BIN)/python bench/grading.py
+
+bench-operator: $(STAMP) cluster-tools ## memory, latency and requests of the operator, by number of runs
+	$(BIN)/python -m bench.controller 10 100 500
 
 lock: ## resolve the dependencies anew into requirements/
 	$(LOCK) --extra operator -o requirements/operator.txt
