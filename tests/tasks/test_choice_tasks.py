@@ -139,6 +139,8 @@ def test_gpqa_is_for_evaluation(tmp_path):
     [
         ("scienceqa", {**SCIENCE, "answer": 2}, "field 'answer' is 2, which names none of 2 choices counted from 0"),
         ("scienceqa", {**SCIENCE, "answer": "ice"}, "field 'answer' should be int, got 'ice'"),
+        ("scienceqa", {**SCIENCE, "answer": True}, "field 'answer' is True, which names none of 2 choices"),
+        ("medmcqa", {**MEDICAL, "cop": [1]}, "field 'cop' should be int"),
         ("scienceqa", {**SCIENCE, "hint": 3}, "field 'hint' should be str, got 3"),
         ("medmcqa", {**MEDICAL, "cop": 7}, "field 'cop' is 7, which names none of 4 choices"),
         ("medmcqa", {**MEDICAL, "opd": None}, "field 'opd' is missing"),

@@ -13,13 +13,15 @@ from functools import partial
 
 from unisd.config.task import Contexts
 from unisd.contexts.neighbours import question_key
-from unisd.contexts.writer import CHUNK, Request, Writer
+from unisd.contexts.writer import Request, Writer
 from unisd.failures import StageError
 from unisd.rundir import Json
 from unisd.tasks.types import Example, Message
 
 ATTEMPTS = 3
 MOST_SETS = 100
+CHUNK = 20
+"""Sets asked for together: their prompts are long."""
 _SENTENCES = 4
 _FEWEST_WORDS = 6
 _NGRAM = 5

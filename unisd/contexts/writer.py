@@ -21,7 +21,7 @@ from unisd.rollouts.types import RolloutEngine, Sampling
 from unisd.rundir import Json, read_jsonl, write_jsonl
 from unisd.tasks.types import Message
 
-CHUNK = 256
+CHUNK = 64
 """Texts asked for together, and lost if the stage is killed."""
 TEMPERATURE = 0.7
 

@@ -73,7 +73,7 @@ def letter_index(row: RawRow, field: str, key: str, choices: Sequence[str]) -> i
 def numbered(row: RawRow, field: str, choices: Sequence[str], first: int = 0) -> int:
     """Which option a number names, counted from `first`. Raises ValueError for one that names none."""
     number = row.field(field, int)
-    if not 0 <= number - first < len(choices):
+    if isinstance(number, bool) or not 0 <= number - first < len(choices):
         raise ValueError(
             f"{row.where}: field {field!r} is {number}, which names none of {len(choices)} choices counted from {first}"
         )

@@ -34,7 +34,7 @@ def _first_number(rows: Sequence[RawRow]) -> int:
     Raises:
         ValueError: both occur.
     """
-    numbers = {row.values.get("cop") for row in rows}
+    numbers = {number for row in rows if isinstance(number := row.values.get("cop"), int)}
     if {0, len(_OPTIONS)} <= numbers:
         raise ValueError(
             f"{rows[0].where}: field 'cop' is 0 in some rows and {len(_OPTIONS)} in others; count from one"

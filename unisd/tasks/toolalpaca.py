@@ -94,10 +94,10 @@ def _response(row: RawRow) -> str:
 def _gold(row: RawRow) -> list[tuple[str, str]]:
     """The reference calls as name and input, each input as it was published."""
     value = row.values.get("golden_answer") or []
-    calls = json.loads(value) if isinstance(value, str) else value
     try:
-        return [(call["Action"], _text(call["Action_Input"])) for call in calls]
-    except (TypeError, KeyError):
+        calls = json.loads(value) if isinstance(value, str) else value
+        return [(str(call["Action"]), _text(call["Action_Input"])) for call in calls]
+    except (TypeError, KeyError, ValueError):
         raise ValueError(
             f"{row.where}: field 'golden_answer' should be a list of objects with Action and Action_Input, "
             f"got {value!r}"
