@@ -152,3 +152,8 @@ class Observed:
     def pods_of(self, arm: str | None, role: Role | None = None) -> "tuple[PodState, ...]":
         """Pods of one arm (None: shared ones), of one role if given."""
         return tuple(p for p in self.pods if p.arm == arm and (role is None or p.role == role))
+
+    def has_stopped(self, arm: str) -> bool:
+        """Whether no pod of an arm runs, and nothing is left that would make one."""
+        makers = (child for child in self.of(arm) if child.kind in ("Deployment", "Job"))
+        return all(child.succeeded or child.failed for child in makers) and all(p.ended for p in self.pods_of(arm))

@@ -96,7 +96,7 @@ def _details(kind: str, body: Object) -> dict[str, Any]:
         phase = status.get("phase", "Pending")
         return {"message": phase, "conditions": {"Bound": str(phase == "Bound")}}
     if kind == "Workload":
-        return _workload(status)
+        return _workload(body)
     return {}
 
 
@@ -114,14 +114,23 @@ def _job(status: Object) -> dict[str, Any]:
     }
 
 
-def _workload(status: Object) -> dict[str, Any]:
-    conditions = status.get("conditions", ())
-    newest: Object = max(conditions, key=lambda condition: condition["lastTransitionTime"], default={})
+def _workload(body: Object) -> dict[str, Any]:
+    conditions = _conditions(body.get("status", {}))
     return {
-        "message": newest.get("message", ""),
-        "conditions": {condition["type"]: condition["status"] for condition in conditions},
-        "reasons": {condition["type"]: condition.get("reason", "") for condition in conditions},
+        "message": _of_queue(body, conditions),
+        "conditions": {name: condition["status"] for name, condition in conditions.items()},
+        "reasons": {name: condition.get("reason", "") for name, condition in conditions.items()},
     }
+
+
+def _of_queue(body: Object, conditions: Mapping[str, Object]) -> str:
+    """Why a Workload has no quota: who holds it, what evicts it, or what Kueue's scheduler says."""
+    reserved, evicted = conditions.get("QuotaReserved", {}), conditions.get("Evicted", {})
+    why = evicted.get("message", "") if evicted.get("status") == "True" else ""
+    if body["spec"].get("active") is False:
+        name = body["metadata"]["name"]
+        return f"Workload {name} is deactivated ({why or 'spec.active is false'}); set its spec.active to true to go on"
+    return str(why if reserved.get("status") == "True" else reserved.get("message", ""))
 
 
 def _container(status: Object) -> ContainerState:

@@ -95,7 +95,9 @@ def _of_component(desire: Desire, component: Component) -> Wanted:
             evaluation = _evaluation(desire, attempt, component)
             return Wanted([config_map(attempt), *_queued(desire, attempt), *evaluation], keep=_kept(attempt, "train"))
         case "Suspended":
-            return Wanted(if_live=_queued(desire, attempt, active=False), keep=_kept(attempt))
+            # Kueue gives out the quota of an inactive Workload at once: it is active until its pods have stopped.
+            running = not desire.observed.has_stopped(component.name)
+            return Wanted(if_live=_queued(desire, attempt, active=running), keep=_kept(attempt))
         case "Succeeded" | "Failed":
             kept = _kept(attempt, "train", "evaluate", "results")
             return Wanted(if_live=_queued(desire, attempt), keep=kept)

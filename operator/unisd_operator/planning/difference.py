@@ -3,7 +3,7 @@
 Frozen kinds are made once and never applied again; mutable ones are repaired when they differ.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,13 +138,3 @@ def _secret_of(deployment: ChildState) -> ChildState:
         hash="",
         created=deployment.created,
     )
-
-
-def pods_ended(arm: str | None, observed: Observed) -> bool:
-    """Whether no pod of an arm runs, and nothing is left that would make one."""
-    makers: Sequence[ChildState] = [
-        child
-        for child in observed.of(arm)
-        if child.kind == "Deployment" or (child.kind == "Job" and not (child.succeeded or child.failed))
-    ]
-    return not makers and all(pod.ended for pod in observed.pods_of(arm))

@@ -11,7 +11,7 @@ from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Component
 from unisd_operator.observed import ChildState, Observed, PodState
 from unisd_operator.planning.desired import Desire, desired
-from unisd_operator.planning.difference import difference, pods_ended
+from unisd_operator.planning.difference import difference
 from unisd_operator.planning.metadata import Object
 from unisd_operator.settings import Settings
 
@@ -83,7 +83,7 @@ def _workloads(run: RunResource, observed: Observed, question: _Question) -> tup
 
 def _evicted(component: Component, workload: ChildState, observed: Observed) -> bool:
     held = workload.conditions.get("QuotaReserved") == "True"
-    return held and workload.conditions.get("Evicted") == "True" and pods_ended(component.name, observed)
+    return held and workload.conditions.get("Evicted") == "True" and observed.has_stopped(component.name)
 
 
 def _runs(component: Component, workload: ChildState, _observed: Observed) -> bool:
@@ -94,4 +94,4 @@ def _runs(component: Component, workload: ChildState, _observed: Observed) -> bo
 
 def _ended(component: Component, workload: ChildState, observed: Observed) -> bool:
     known = workload.conditions.get("Finished") == "True"
-    return component.phase in ENDED and not known and pods_ended(component.name, observed)
+    return component.phase in ENDED and not known and observed.has_stopped(component.name)

@@ -23,13 +23,13 @@ def add_queue(cluster: Cluster, gpus: int, preemption: Mapping[str, str] = NEVER
     spec = {"namespaceSelector": {}, "resourceGroups": [group], "preemption": preemption}
     cluster.apply(_kueue("ResourceFlavor", namespace), _kueue("ClusterQueue", namespace, spec=spec))
     if local:
-        add_local_queue(cluster, namespace)
+        add_local_queue(cluster, namespace, namespace)
     return namespace
 
 
-def add_local_queue(cluster: Cluster, namespace: str) -> None:
+def add_local_queue(cluster: Cluster, namespace: str, cluster_queue: str) -> None:
     """The LocalQueue of a namespace that has none yet."""
-    cluster.apply(_kueue("LocalQueue", QUEUE, spec={"clusterQueue": namespace}), namespace=namespace)
+    cluster.apply(_kueue("LocalQueue", QUEUE, spec={"clusterQueue": cluster_queue}), namespace=namespace)
 
 
 def _kueue(kind: str, name: str, **body: Any) -> dict[str, Any]:
@@ -96,27 +96,32 @@ def finish_training(cluster: Cluster, namespace: str, run: str) -> None:
     cluster.kubectl("annotate", "pods", "-n", namespace, *selector, "test.unisd.dev/succeed-after=10ms")
 
 
-def released_after_its_pods(cluster: Cluster, namespace: str, run: str, since: int) -> bool:
-    """Whether the quota of an evicted run was given back once, after the last of its pods with a GPU was gone."""
+def quota_follows_pods(cluster: Cluster, namespace: str, run: str, since: int) -> bool:
+    """Whether the quota of an evicted run was given back once, and not before the last of its pods on GPUs had ended."""
     told = cluster.audit(since=since)
     name = workload(cluster, namespace, run)["metadata"]["name"]
-    releases = [index for index, event in enumerate(told) if _releases(event, namespace, name)]
-    gone = [index for index, event in enumerate(told) if _deletes_gpu_pod(event, namespace, run)]
-    return len(releases) == 1 and bool(gone) and max(gone) < releases[0]
+    released = [index for index, event in enumerate(told) if _releases(event, namespace, name)]
+    ended: dict[str, int] = {}
+    for index, event in enumerate(told):
+        if (pod := _ended_pod(event, namespace, run)) is not None:
+            ended.setdefault(pod, index)
+    assert len(released) == 1, f"released {len(released)} times"
+    assert any("rollout" in pod for pod in ended), ended
+    return max(ended.values()) < released[0]
 
 
 def _releases(event: Mapping[str, Any], namespace: str, name: str) -> bool:
-    at = event["objectRef"]
-    mine = (at.get("namespace"), at["resource"], at.get("subresource"), at.get("name"))
-    if mine != (namespace, "workloads", "status", name) or event["responseStatus"]["code"] != 200:
-        return False
-    body = event.get("requestObject", {}).get("status", {})
-    return event["verb"] == "patch" and "admission" in body and body["admission"] is None
-
-
-def _deletes_gpu_pod(event: Mapping[str, Any], namespace: str, run: str) -> bool:
-    """Whether a pod of a rollout server or trainer is gone: kwok's deletion is the last."""
     at = event.get("objectRef", {})
-    if (event["verb"], at.get("resource"), at.get("namespace")) != ("delete", "pods", namespace):
-        return False
-    return event["user"]["username"] == "system:kwok" and at["name"].startswith((f"{run}-star0-1-rollout", f"{run}-star0-1-train"))
+    mine = tuple(at.get(key) for key in ("namespace", "resource", "subresource", "name"))
+    body = event.get("requestObject") or {}
+    ours = mine == (namespace, "workloads", "status", name) and "admission" in body.get("status", {})
+    return ours and body["status"]["admission"] is None and event["responseStatus"]["code"] == 200
+
+
+def _ended_pod(event: Mapping[str, Any], namespace: str, run: str) -> str | None:
+    """The server's or trainer's pod that an event tells the end of: the node's last word, or the pod's deletion."""
+    at = event.get("objectRef", {})
+    of_node = event["user"]["username"] == "system:kwok" and event["verb"] in ("patch", "delete")
+    if not of_node or (at.get("resource"), at.get("namespace")) != ("pods", namespace):
+        return None
+    return str(at["name"]) if at["name"].startswith((f"{run}-star0-1-rollout", f"{run}-star0-1-train")) else None
