@@ -115,3 +115,10 @@ def test_negatives_are_cached_by_content(make_run, carry_out, cache):
     other, directory = make_run(6, task={"seed": 5})
     carry_out(other, directory, "prepare", "contexts")
     assert len(list((cache / "negatives").glob("*.jsonl"))) == 2
+
+
+def test_the_model_is_linked_for_servers(make_run, carry_out, tiny_model):
+    run, directory = make_run(6)
+    for _ in range(2):
+        carry_out(run, directory, "prepare")
+        assert (directory.prepared / "model").resolve() == tiny_model.resolve()

@@ -21,7 +21,7 @@ from unisd.contexts.neighbours import neighbours
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.models import cache_directory, load_tokenizer, resolve_model
-from unisd.rundir import read_json, write_json, write_jsonl
+from unisd.rundir import link, read_json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import stable_fraction
 from unisd.tasks.types import Example
@@ -60,6 +60,7 @@ def prepare(job: Job) -> None:
         write_jsonl(out / f"{name}.jsonl", [dataclasses.asdict(example) for example in examples])
     for source, chosen in donors.items():
         write_json(out / f"neighbours-{source}.json", chosen)
+    link(out / "model", model.path)
     write_json(
         out / "prepared.json",
         {

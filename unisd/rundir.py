@@ -2,7 +2,7 @@
 
 run.json                     the resolved manifest, local paths absolute
 prepared/                    train.jsonl, pool.jsonl (donors), probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json,
-                             prepared.json
+                             prepared.json, model (link to the model's directory: what rollout servers load)
 contexts/                    negatives.jsonl, instructions-D.jsonl, samples-ARM.jsonl, contexts.json
 components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
@@ -26,6 +26,13 @@ def write_json(path: Path, value: object) -> None:
         json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
+    staging.replace(path)
+
+
+def link(path: Path, target: Path) -> None:
+    """Makes a link, in place of one that may be there."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.symlink_to(target.absolute())
     staging.replace(path)
 
 
