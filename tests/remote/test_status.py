@@ -81,6 +81,17 @@ def test_the_table_shows_every_row(capsys):
         assert word in told
 
 
+def test_a_long_note_gives_way_to_names_and_times(capsys):
+    waiting = {"reason": "WaitingForSlot", "message": "spec.parallelism is 2: waits for another component to end"}
+    entry = {"name": "agreement-1", "phase": "Pending", "waiting": waiting}
+    console = Console(width=80)
+    console.print(table(rows({"status": {"stages": [], "components": [entry]}}, NOW)))
+    line = capsys.readouterr().out.splitlines()[1]
+    assert "agreement-1" in line
+    assert "WaitingForSlot" in line
+    assert len(line) <= 80
+
+
 @pytest.mark.parametrize(("phase", "code"), [("Succeeded", 0), ("Running", 0), ("Failed", 1), ("Invalid", 1)])
 def test_the_exit_code_says_whether_the_run_failed(phase, code):
     run = {**RUN, "status": {**RUN["status"], "phase": phase}}

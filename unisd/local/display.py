@@ -89,10 +89,10 @@ def _line(row: Row) -> str:
 
 def table(rows: Sequence[Row]) -> RenderableType:
     """The rows as a table, failures below it."""
-    shown = Table(box=None, pad_edge=False)
+    shown = Table(box=None, pad_edge=False, expand=True)
     for heading in ("", "stage", "progress", "time", "left"):
-        shown.add_column(heading, header_style="dim")
-    shown.add_column("", no_wrap=True, overflow="ellipsis")
+        shown.add_column(heading, header_style="dim", no_wrap=True)
+    shown.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)  # what is long gives way to what names the row
     failures: list[RenderableType] = []
     for row in rows:
         symbol, style = _LOOKS[row.phase]
