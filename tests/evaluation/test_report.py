@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from unisd.evaluation.html import render
+from unisd.evaluation.html import MOST_VALUES, breakdowns, render
 from unisd.evaluation.plots import figures
 from unisd.evaluation.summary import summary_table
 
@@ -69,6 +69,10 @@ def arm(component, trained=True):
     }
 
 
+def group(rows, score):
+    return {"rows": rows, "score": score, "found": 1.0}
+
+
 @pytest.fixture
 def report():
     def scores(score, found, gold, kept, method="unisd"):
@@ -81,6 +85,8 @@ def report():
             "finished": estimate(0.9, 0.05),
             "goldPerplexity": estimate(gold, 2.0),
             "retentionPerplexity": estimate(kept, 0.5),
+            "parts": {"name_accuracy": 0.61, "argument_accuracy": found / 2},
+            "groups": {"subject": {"physics": group(70, score), EVIL: group(30, 0.125)}},
             "samples": [{"id": "row", "completion": EVIL, "correct": False, "found": False, "expected": "B"}],
         }
 
@@ -197,3 +203,27 @@ def test_a_browser_draws_every_plot_and_says_nothing(report, tmp_path):
         told = json.loads(re.search(r"<title>(.*?)</title>", done.stdout).group(1).replace("&quot;", '"'))
         assert told == {"plots": 17, "drawn": 17, "stolen": 0, "wide": False, "spilt": 0, "outside": []}
         assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
+
+
+def test_finer_figures_and_breakdowns_stand_in_the_page(report):
+    page = render(report)
+    for told in ("name accuracy, %", "61.0", "Scores on cos_e by subject", "<td>physics</td><td>70</td><td>7.0</td>"):
+        assert told in page
+    del report["tasks"]["cos_e"]["components"]["raw"]["groups"]
+    for scores in report["tasks"]["cos_e"]["components"].values():
+        scores["parts"] = {}
+    page = render(report)
+    assert "name accuracy" not in page
+    assert "<td>physics</td><td>70</td><td>–</td><td>23.0</td>" in page
+
+
+def test_breakdowns_show_the_largest_groups_of_every_component():
+    many = {f"topic {number:02}": group(100 - number, 0.5) for number in range(MOST_VALUES + 3)}
+    results = {
+        "components": {"a": {"groups": {"topic": many}}, "b": {"groups": {"topic": {"topic 01": group(99, 0.25)}}}}
+    }
+    (table,) = breakdowns(results)
+    assert (table["kind"], len(table["values"]), table["more"]) == ("topic", MOST_VALUES, 3)
+    assert table["values"][0] == {"name": "topic 00", "rows": 100, "scores": [0.5, None]}
+    assert table["values"][1]["scores"] == [0.5, 0.25]
+    assert breakdowns({"components": {"a": {}}}) == []

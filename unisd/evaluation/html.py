@@ -11,6 +11,9 @@ from plotly.offline import get_plotlyjs
 from unisd.evaluation.plots import colours, figures
 from unisd.rundir import Json
 
+MOST_VALUES = 20
+"""Values of a kind that the page shows; report.json holds all."""
+
 
 def render(report: Json) -> str:
     """The page of a report."""
@@ -25,10 +28,33 @@ def render(report: Json) -> str:
         model=PurePosixPath(report["model"]["source"]).name,
         colours=colours(report),
         trained=trained,
+        breakdowns={task: breakdowns(results) for task, results in report["tasks"].items()},
         mechanisms=sorted({mechanism for _, arm in trained for mechanism in arm["training"]["shares"]}),
         sections=[(heading, Markup(html)) for heading, html in figures(report)],
         plotlyjs=Markup(get_plotlyjs()),
     )
+
+
+def breakdowns(results: Json) -> list[Json]:
+    """Tables of one task's scores by what rows are about: kind, its values by their number of rows, and how many more.
+
+    Each value has its rows and, for each component in order, its score or None.
+    """
+    groups = {name: scores.get("groups", {}) for name, scores in results["components"].items()}
+    tables = []
+    for kind in dict.fromkeys(kind for found in groups.values() for kind in found):
+        rows = {value: each["rows"] for found in groups.values() for value, each in found.get(kind, {}).items()}
+        ranked = sorted(rows, key=lambda value: (-rows[value], value))
+        values = [
+            {
+                "name": value,
+                "rows": rows[value],
+                "scores": [found.get(kind, {}).get(value, {}).get("score") for found in groups.values()],
+            }
+            for value in ranked[:MOST_VALUES]
+        ]
+        tables.append({"kind": kind, "values": values, "more": max(0, len(ranked) - MOST_VALUES)})
+    return tables
 
 
 def _share(estimate: Json) -> Markup:
