@@ -28,6 +28,8 @@ from unisd_operator.watching import CHILD_KINDS, SELECTOR, kopf_settings
 
 # Every so many resyncs the lists of all objects are compared with what is known of them.
 _RESYNCS_BETWEEN_SWEEPS = 10
+# What may be installed after the operator, or removed while it runs.
+LATE_KINDS = (RUN_KIND, "Workload")
 
 log = logging.getLogger(__name__)
 
@@ -89,17 +91,18 @@ class Operator:
             await asyncio.sleep(self.world.settings.resync_seconds)
 
     async def _discover(self) -> None:
-        """Whether Kueue is installed; an operator of single namespaces starts anew to watch its Workloads."""
-        found, known = await self.world.client.has("Workload"), self.world.store.has_kueue
-        self.world.store.has_kueue = found
-        if found and not known and self.world.settings.namespaces and self.watches.warm_since is not None:
-            log.warning("Kueue was installed: the operator starts anew to watch its Workloads")
+        """Which of the kinds that may come late are served. kopf looks for new ones in cluster-wide mode alone: an
+        operator of single namespaces starts anew to watch them."""
+        store, before = self.world.store, self.world.store.served
+        store.served = frozenset([kind for kind in LATE_KINDS if await self.world.client.has(kind)])
+        if before is not None and store.served - before and self.world.settings.namespaces:
+            log.warning("%s: installed by now; the operator starts anew to watch it", ", ".join(store.served - before))
             os.kill(os.getpid(), signal.SIGTERM)
 
     async def _sweep(self, kind: str) -> None:
         """Forgets what was deleted while its watch was interrupted."""
         store = self.world.store
-        if kind == "Workload" and not store.has_kueue:
+        if kind in LATE_KINDS and kind not in (store.served or ()):
             return
         before, seen = store.uids(kind), frozenset[str]()
         namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]

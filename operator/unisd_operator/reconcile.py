@@ -105,7 +105,7 @@ async def observe(world: World, run: RunResource) -> Observed:
         pods=pods,
         answers=dict(notes.answers),
         log_tails=dict(notes.log_tails),
-        kueue=store.has_kueue,
+        kueue="Workload" in (store.served or ()),
         foreign_claim=notes.foreign_claim,
         refused=dict(notes.refused),
     )

@@ -79,8 +79,8 @@ class Store:
     """
 
     def __init__(self, gpu_resource: str) -> None:
-        self.has_kueue = False
-        """Whether Kueue's Workload kind is installed."""
+        self.served: frozenset[str] | None = None
+        """Which of the kinds that may come late are installed; None until that was asked."""
         self._gpu_resource = gpu_resource
         self._runs: dict[Key, _Run] = {}
         self._keys: dict[str, Key] = {}
