@@ -33,6 +33,8 @@ RUN = {
              "failure": {"reason": "OOMKilled", "message": "too little", "pod": "p", "logTail": "one\ntwo"}},
             {"name": "sft-1", "phase": "Pending", "attempt": 1,
              "waiting": {"reason": "Unschedulable", "message": "0/3 nodes"}},
+            {"name": "mute-1", "phase": "Training", "attempt": 2,
+             "failure": {"reason": "Evicted", "message": "by whom", "pod": "p"}},
             {"name": "bad-1", "phase": "Failed", "attempt": 1,
              "failure": {"reason": "BadInput", "message": "row 3", "pod": "p", "logTail": "one\ntwo"}},
         ],
@@ -58,7 +60,7 @@ class OneRun:
 
 def test_rows_stand_in_the_order_of_time_and_say_what_matters():
     found = {row.name: row for row in rows(RUN, NOW)}
-    assert list(found) == ["prepare", "raw-1", "star-1", "sft-1", "bad-1", "report"]
+    assert list(found) == ["prepare", "raw-1", "star-1", "sft-1", "mute-1", "bad-1", "report"]
     assert (found["prepare"].phase, found["prepare"].seconds) == ("finished", 90)
     assert found["raw-1"].note == "cos_e accuracy 0.25 [0.2, 0.3]"
     assert (found["star-1"].phase, found["star-1"].seconds) == ("running", 300)
@@ -116,7 +118,11 @@ def test_the_log_of_a_pod_that_is_gone_comes_from_status():
 
 @pytest.mark.parametrize(
     ("component", "message"),
-    [("star", "no component star; it has prepare, report, raw-1"), ("raw-1", "raw-1 has no train pod")],
+    [
+        ("mute-1", "left no log: Evicted: by whom"),
+        ("star", "no component star; it has prepare, report, raw-1"),
+        ("raw-1", "raw-1 has no train pod"),
+    ],
 )
 def test_what_has_no_log_is_told(component, message):
     with pytest.raises(ClusterError, match=message):

@@ -97,7 +97,7 @@ def table(rows: Sequence[Row]) -> RenderableType:
     for row in rows:
         symbol, style = _LOOKS[row.phase]
         percentage = 100.0 if row.phase in ("finished", "skipped") else row.progress.get("progressPercentage", 0)
-        bar = ProgressBar(total=100, completed=percentage, width=24)
+        bar = ProgressBar(total=100, completed=percentage, width=16)
         shown.add_row(
             Text(symbol, style),
             Text(row.name, style),

@@ -63,7 +63,9 @@ def log_lines(
 
 def _kept_lines(run: dict[str, Any], component: str, role: str) -> Iterator[str]:
     failure = failure_of(run, component)
-    if failure is None or not failure.get("logTail"):
+    if failure is None:
         raise ClusterError(f"{component} has no {role} pod now, and no failed one before it")
+    if not failure.get("logTail"):
+        raise ClusterError(f"{component} failed and left no log: {failure['reason']}: {failure['message']}")
     yield f"==> pod {failure.get('pod')} is gone; the end of its log <=="
     yield from failure["logTail"].splitlines()
