@@ -8,11 +8,14 @@ answers of the trainer with one and the same step.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from unisd.config.run import RunSpec
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Component, Failure, Status
 from unisd_operator.status.failures import failure
 from unisd_operator.status.turn import Turn, works
 
+_ANSWERED = timedelta(seconds=15)
+"""By then after a deadline the trainer has been asked again (`progressSeconds` of the settings, 10 by default)."""
 ACTIVE: frozenset[str] = frozenset({"Starting", "Running", "Training", "Evaluating"})
 """Phases that hold pods."""
 
@@ -68,8 +71,16 @@ def _times(run: RunResource, status: Status) -> Iterator[datetime]:
             yield work.retry_time
         if work.admitted_time is not None and work.phase in ("Starting", "Evaluating"):
             yield work.admitted_time + timedelta(seconds=spec.pre_running_deadline_seconds)
-        if isinstance(work, Component) and (end := _active_end(work, spec.active_deadline_seconds)) is not None:
-            yield end
+        if isinstance(work, Component):
+            yield from _component_times(spec, work)
+
+
+def _component_times(spec: RunSpec, arm: Component) -> Iterator[datetime]:
+    if (end := _active_end(arm, spec.active_deadline_seconds)) is not None:
+        yield end
+    moved = arm.progress.last_updated_time if arm.progress else None
+    if arm.phase == "Training" and moved is not None:
+        yield moved + timedelta(seconds=spec.progress_deadline_seconds) + _ANSWERED
 
 
 def _active_end(arm: Component, limit: int | None) -> datetime | None:

@@ -89,9 +89,14 @@ def failure(
 ) -> Failure:
     """A failure, with the way out behind what happened."""
     advice = ADVICE.get(reason)
+    return _at(reason, f"{what}; {advice}" if advice else what, pod, container)
+
+
+def _at(reason: FailureReason, text: str, pod: PodState | None, container: ContainerState | None) -> Failure:
+    """A failure and its place."""
     return Failure(
         reason=reason,
-        message=cut(f"{what}; {advice}" if advice else what, 2048),
+        message=cut(text, 2048),
         pod=pod.name if pod else None,
         node=pod.node or None if pod else None,
         container=container.name if container else None,
@@ -172,26 +177,17 @@ def _of_exit(turn: Turn, pod: PodState, container: ContainerState) -> Failure:
     told = message(container.terminated_message).get("failure")
     if isinstance(told, Mapping) and told.get("message"):
         return _with_log(_told(told, log, pod, container), log)
-    reason = _by_code(container, log)
+    reason = _known(reason_of(container.exit_code or 0), log)
     what = "was told to stop from outside" if reason == "Evicted" else f"ended with code {container.exit_code}"
     what = f"{what}, killed (SIGKILL)" if container.exit_code == 137 else what
     return _with_log(failure(reason, f"{where} {what}", pod, container), log)
 
 
 def _told(told: Mapping[str, object], log: str, pod: PodState, container: ContainerState) -> Failure:
-    """The container's own words; what it calls NonZeroExit may have a cause that its log names."""
-    reason = _known(str(told.get("reason")), f"{told['message']}\n{log}")
-    found = failure(reason, cut(str(told["message"]), 2048), pod, container)
-    # The stages name the way out themselves in every error that they foresee.
-    return found if reason in ("CudaError", "NcclError") else found.model_copy(update={"message": _plain(told)})
-
-
-def _plain(told: Mapping[str, object]) -> str:
-    return cut(str(told["message"]), 2048)
-
-
-def _by_code(container: ContainerState, log: str) -> FailureReason:
-    return _known(reason_of(container.exit_code or 0), log)
+    """The container's own words, which hold the way out; what it did not foresee may have a cause that its log names."""
+    said = str(told["message"])
+    reason = _known(str(told.get("reason")), f"{said}\n{log}")
+    return (_at if reason == told.get("reason") else failure)(reason, said, pod, container)
 
 
 def _known(reason: str, log: str) -> FailureReason:

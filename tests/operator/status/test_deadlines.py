@@ -65,6 +65,16 @@ def test_no_progress_is_a_step_that_stands_still_in_answers() -> None:
     assert "step 1 of 100" in failure.message
 
 
+def test_a_step_that_stands_still_is_looked_at_although_its_answers_are_all_the_same() -> None:
+    lab = new(progressDeadlineSeconds=100).training()
+    answered(lab, 1, 10)
+    assert lab.due() == 115
+    lab.seconds += 110
+    lab.answer(step=1, totalSteps=100, progressPercentage=1)
+    lab.look(5)
+    assert lab.arm().phase == "Pending"
+
+
 def test_no_answer_is_no_evidence() -> None:
     lab = new(progressDeadlineSeconds=100).training()
     answered(lab, 5, 10)
