@@ -2,8 +2,8 @@
 
     python bench/grading.py [--programs 100] [--workers 2]
 
-Prints the layers of isolation in force and a line a kind, with the processor time of a program: where others use the
-machine too, that is the figure to compare. A program is a process that isolates itself and forks another.
+Prints the layers of isolation in force and a line a kind, with the processor time of a judge (not of the worker that it
+forks, which nobody waits for): where others use the machine too, that is the steadier figure.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
         seconds, used = time.monotonic() - started, _processor_seconds() - before
         assert {verdict.outcome for verdict in verdicts} == {expected}, {verdict.outcome for verdict in verdicts}
         each = 1000 * used / options.programs
-        print(f"{name:18}{options.programs / seconds:8.1f} programs/s{each:8.1f} ms of processor time each")
+        print(f"{name:18}{options.programs / seconds:8.1f} programs/s{each:8.1f} ms of processor time a judge")
     endless = [Program("while True:\n    pass", ("assert True",))] * options.workers
     started = time.monotonic()
     run_programs(endless, Limits(seconds=1.0), options.workers)
