@@ -41,12 +41,10 @@ async def carry_out(actor: Actor, run: RunResource, plan: Plan) -> bool:
         await _delete(actor, run, child)
     for pod in plan.force_delete:
         await actor.client.delete("Pod", run.namespace, pod.name, pod.uid, grace_seconds=0)
-    for workload in plan.release:
-        await release(actor.client, run.namespace, workload.name)
-    for workload in plan.finish:
-        await finish(actor.client, run.namespace, workload.name)
-    for workload in plan.pods_ready:
-        await pods_ready(actor.client, run.namespace, workload.name)
+    for tell, workloads in ((release, plan.release), (finish, plan.finish), (pods_ready, plan.pods_ready)):
+        for workload in workloads:
+            if (answer := await tell(actor.client, run.namespace, workload.name)) is not None:
+                actor.store.put("Workload", answer)
     refused: dict[str, str] = {}
     for body in _in_order(plan, notes, actor.resync_seconds):
         if _work(body) not in refused:

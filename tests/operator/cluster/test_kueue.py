@@ -22,7 +22,7 @@ class Kueue:
 
     async def list(self, kind: str, namespace: str, **query: str) -> list[Any]:
         assert (kind, query) == ("Workload", {"fieldSelector": "metadata.name=w"})
-        metadata = {"name": "w", "resourceVersion": "7", "generation": 2}
+        metadata = {"name": "w", "namespace": "ns", "resourceVersion": "7", "generation": 2}
         return [] if self.gone else [{"metadata": metadata, "status": {"conditions": self.conditions}}]
 
     async def merge(self, kind: str, namespace: str, name: str, patch: Any, subresource: str) -> None:
@@ -67,9 +67,23 @@ def test_quota_is_given_back_and_the_workload_queues_again() -> None:
 
 
 def test_a_workload_that_kueue_holds_back_is_not_queued_by_us() -> None:
-    kueue = Kueue(Evicted=("True", "Deactivated"))
+    kueue = Kueue(QuotaReserved=("True", "QuotaReserved"), Evicted=("True", "DeactivatedDueToRequeuingLimitExceeded"))
     tell(release, kueue)
-    assert kueue.told()["Requeued"] == ("False", "Deactivated")
+    assert kueue.told()["Requeued"] == ("False", "DeactivatedDueToRequeuingLimitExceeded")
+
+
+def test_what_has_been_released_is_not_released_again() -> None:
+    for conditions in ({"Evicted": ("False", "QuotaReserved")}, {"QuotaReserved": ("False", "Pending")}):
+        evicted = {"QuotaReserved": ("True", "QuotaReserved"), "Evicted": ("True", "Preempted")}
+        kueue = Kueue(**{**evicted, **conditions})
+        tell(release, kueue)
+        assert kueue.patches == []
+
+
+def test_the_time_to_be_ready_counts_anew_after_an_eviction() -> None:
+    kueue = Kueue(QuotaReserved=("True", "QuotaReserved"), Evicted=("True", "Preempted"), PodsReady=("True", "Started"))
+    tell(release, kueue)
+    assert kueue.told()["PodsReady"] == ("False", "WaitForStart")
 
 
 def test_a_workload_that_is_gone_or_has_changed_is_left_to_the_next_turn() -> None:

@@ -57,6 +57,16 @@ def test_a_claim_and_a_workload() -> None:
     assert workload.message == "no quota"
 
 
+def test_a_workload_says_what_takes_its_quota_and_who_can_give_it_back() -> None:
+    evicted = condition("Evicted", reason="Preempted", message="preempted by w2")
+    held = {"conditions": [condition("QuotaReserved", message="reserved"), evicted]}
+    assert child_state("Workload", body("Workload", held)).message == "preempted by w2"
+    released = {"conditions": [condition("QuotaReserved", "False", message="no quota"), evicted]}
+    assert child_state("Workload", body("Workload", released)).message == "no quota"
+    inactive = child_state("Workload", body("Workload", released, {"active": False}))
+    assert "is deactivated (preempted by w2); set its spec.active to true" in inactive.message
+
+
 def test_a_pod() -> None:
     status = {
         "phase": "Running",

@@ -62,7 +62,9 @@ def reaches(cluster: Cluster, namespace: str, run: str, phase: str, index: int =
 
 def workload(cluster: Cluster, namespace: str, run: str) -> dict[str, Any]:
     """The Workload of a run of one component, its conditions by type."""
-    (found,) = cluster.json("get", "workloads", "-n", namespace, "-l", f"unisd.dev/run={run}")["items"]
+    items = cluster.json("get", "workloads", "-n", namespace, "-l", f"unisd.dev/run={run}")["items"]
+    assert len(items) == 1, [item["metadata"]["name"] for item in items]
+    found: dict[str, Any] = items[0]
     conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", ())}
     return {**found, "conditions": conditions}
 
