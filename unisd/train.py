@@ -128,14 +128,17 @@ def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepa
         log=logger.warning,
     )
     arguments = common_arguments(arm, directory, len(sampler))
-    model = _student(arm, prepared.model)
-    peft_config = lora_config(arm, job.spec.model.lora.rank, job.spec.model.lora.alpha)
-    common: dict[str, Any] = {"peft_config": peft_config, "context": context}
+    lora = job.spec.model.lora
+    common: dict[str, Any] = {
+        "model": _student(arm, prepared.model),
+        "peft_config": lora_config(arm, lora.rank, lora.alpha),
+        "context": context,
+    }
     if table is not None:
         from unisd.baselines.sft import reference_trainer
 
-        return reference_trainer(model, tokenizer, table, arguments, **common), prepared
-    return _unisd_trainer(job, model, tokenizer, prepared, arguments, common), prepared
+        return reference_trainer(tokenizer, table, arguments, **common), prepared
+    return _unisd_trainer(job, tokenizer, prepared, arguments, **common), prepared
 
 
 def _table(job: Job, tokenizer: Any) -> list[ReferenceRow] | None:
@@ -150,9 +153,7 @@ def _table(job: Job, tokenizer: Any) -> list[ReferenceRow] | None:
     return sample_rows(examples, tokenizer, drawn)
 
 
-def _unisd_trainer(
-    job: Job, model: Any, tokenizer: Any, prepared: Prepared, arguments: dict[str, Any], common: dict[str, Any]
-) -> StepLoop:
+def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict[str, Any], **common: Any) -> StepLoop:
     # The seams that are used are pinned and tested; TRL's notice that they may move is for others.
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.sdft import SDFTConfig
@@ -161,7 +162,6 @@ def _unisd_trainer(
 
     arm = job.required_arm
     return UniSDTrainer(
-        model=model,
         args=SDFTConfig(
             **arguments,
             temperature=arm.objective.temperature,

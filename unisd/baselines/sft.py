@@ -51,11 +51,11 @@ class ReferenceTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
 
 
 def reference_trainer(
-    model: Any,
     tokenizer: Any,
     rows: list[ReferenceRow],
     arguments: dict[str, Any],
     *,
+    model: Any,
     peft_config: Any,
     context: LoopContext,
 ) -> ReferenceTrainer:

@@ -49,7 +49,8 @@ def packed_attention(
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     window = kwargs.get("sliding_window")
     if query.is_cuda:
-        return _varlen(query, key, value, cu_seqlens, kwargs["max_length_q"], scaling, window), None
+        longest = kwargs["max_length_q"]
+        return _varlen(query, key, value, cu_seqlens=cu_seqlens, longest=longest, scaling=scaling, window=window), None
     outputs = [
         scaled_dot_product_attention(
             query[:, :, start:end],
@@ -77,6 +78,7 @@ def _varlen(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
+    *,
     cu_seqlens: torch.Tensor,
     longest: int,
     scaling: float,
