@@ -99,6 +99,14 @@ def test_arms_are_components_by_seeds():
             {"task": {"name": "custom", "source": {"path": "x"}, "grading": "regex"}},
             "spec.task.pattern: grading regex needs",
         ),
+        (
+            {"task": {"name": "custom", "source": {"path": "x"}, "grading": "regex", "pattern": "("}},
+            "spec.task.pattern: is no regular expression",
+        ),
+        (
+            {"task": {"name": "custom", "source": {"path": "x"}, "grading": "regex", "pattern": "abc"}},
+            "spec.task.pattern: has no group",
+        ),
         ({"task": {"name": "cos_e", "grading": "exact"}}, "spec.task.grading: belongs to task custom"),
         ({"task": {"name": "cos_e", "subset": "full"}}, "spec.task.subset: belongs to task mbpp"),
         ({"task": {"name": "cos_e", "source": {}}}, "spec.task.source: give exactly one of hub, path and configMap"),

@@ -3,6 +3,7 @@
 Pure. `problems` finds what types alone cannot; a spec without problems resolves.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -233,6 +234,8 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
         yield Problem("spec.task.grading", f"belongs to task custom; task {task.name} has its own", task.grading)
     if task.pattern is not None and task.grading != "regex":
         yield Problem("spec.task.pattern", "belongs to grading regex", task.pattern)
+    if task.pattern is not None and (fault := _fault_of_pattern(task.pattern)):
+        yield Problem("spec.task.pattern", fault, task.pattern)
     if task.name in EVALUATION_ONLY:
         yield Problem(
             "spec.task.name", "is for evaluation only: train on another, name it in evaluation.tasks", task.name
@@ -265,6 +268,15 @@ def _evaluation_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem(path, "give exactly one of hub and path")
         if source.revision is not None and source.hub is None:
             yield Problem(f"{path}.revision", "belongs to a hub dataset: set hub, or remove it", source.revision)
+
+
+def _fault_of_pattern(pattern: str) -> str | None:
+    """Why a pattern cannot find answers, or None if it can."""
+    try:
+        groups = re.compile(pattern, re.MULTILINE).groups
+    except re.error as error:
+        return f"is no regular expression: {error}"
+    return None if groups else "has no group: put the answer in parentheses, e.g. '#### (.+)'"
 
 
 def _component_problems(spec: RunSpec) -> Iterator[Problem]:
