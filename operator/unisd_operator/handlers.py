@@ -94,6 +94,9 @@ def _watch_runs(found: kopf.OperatorRegistry, watches: Watches) -> None:
             watches.store.remove_run(event["object"])
             watches.metrics.remove(key)
             watches.queue.drop(key)
+        elif event["type"] == "ADDED":
+            watches.store.put_run(event["object"])
+            watches.queue.add_first(key)  # whoever made a run sees it begin, whatever else there is to do
         elif watches.store.put_run(event["object"]):
             watches.wake(key)
 

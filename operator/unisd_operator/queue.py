@@ -6,6 +6,7 @@
 import asyncio
 import heapq
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable
@@ -28,7 +29,8 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []
+        self._heap: list[tuple[float, int, float, Key]] = []
+        """When a key comes up, a count that keeps the order, when it is due, the key."""
         self._count = 0
         self._busy: set[Key] = set()
         self._failures: dict[Key, int] = {}
@@ -40,7 +42,12 @@ class WorkQueue(Generic[Key]):
         if key in self._due and self._due[key] <= due:
             return
         self._due[key] = due
-        self._push(key, due)
+        self._push(due, due, key)
+
+    def add_first(self, key: Key) -> None:
+        """Has a key looked at before all others that wait."""
+        due = self._due[key] = min(time.monotonic(), self._due.get(key, math.inf))
+        self._push(0.0, due, key)
 
     def drop(self, key: Key) -> None:
         """Has a key not looked at any more, until it is added again."""
@@ -88,7 +95,7 @@ class WorkQueue(Generic[Key]):
             self._busy.discard(key)
             free.release()
         if key in self._due:  # added meanwhile
-            self._push(key, self._due[key])
+            self._push(self._due[key], self._due[key], key)
         if delay is not None:
             self.add(key, delay)
 
@@ -102,7 +109,7 @@ class WorkQueue(Generic[Key]):
         while True:
             now = time.monotonic()
             while self._heap and self._heap[0][0] <= now:
-                due, _, key = heapq.heappop(self._heap)
+                _, _, due, key = heapq.heappop(self._heap)
                 if self._due.get(key) == due and key not in self._busy:
                     del self._due[key]
                     self._busy.add(key)
@@ -117,7 +124,7 @@ class WorkQueue(Generic[Key]):
         except TimeoutError:
             return
 
-    def _push(self, key: Key, due: float) -> None:
+    def _push(self, order: float, due: float, key: Key) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (due, self._count, key))
+        heapq.heappush(self._heap, (order, self._count, due, key))
         self._changed.set()

@@ -124,3 +124,21 @@ def test_a_dropped_key_is_not_looked_at() -> None:
         assert queue.age == 0
 
     run(scenario)
+
+
+def test_what_comes_first_passes_all_that_wait() -> None:
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    async def scenario(queue: WorkQueue[str]) -> None:
+        for key in ("a", "b", "c"):
+            queue.add(key)
+        queue.add("d", 60)
+        queue.add_first("d")
+        queue.add_first("c")
+        await until_idle(queue, work, 0.1)
+        assert seen == ["d", "c", "a", "b"]
+
+    run(scenario)
