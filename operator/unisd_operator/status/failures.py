@@ -184,7 +184,7 @@ def _of_exit(turn: Turn, pod: PodState, container: ContainerState) -> Failure:
 
 
 def _told(told: Mapping[str, object], log: str, pod: PodState, container: ContainerState) -> Failure:
-    """The container's own words, which hold the way out; what it did not foresee may have a cause that its log names."""
+    """The container's own words, which hold the way out; what it did not foresee may have a cause in its log."""
     said = str(told["message"])
     reason = _known(str(told.get("reason")), f"{said}\n{log}")
     return (_at if reason == told.get("reason") else failure)(reason, said, pod, container)
