@@ -228,14 +228,12 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
     if task.name == "custom":
         if task.source is None:
             yield Problem("spec.task.source", "task custom reads your own rows: give source.path or source.hub")
-        if task.grading == "regex" and task.pattern is None:
-            yield Problem("spec.task.pattern", "grading regex needs a pattern with one group, e.g. '#### (.+)'")
     elif task.grading is not None:
         yield Problem("spec.task.grading", f"belongs to task custom; task {task.name} has its own", task.grading)
-    if task.pattern is not None and task.grading != "regex":
-        yield Problem("spec.task.pattern", "belongs to grading regex", task.pattern)
-    if task.pattern is not None and (fault := _fault_of_pattern(task.pattern)):
-        yield Problem("spec.task.pattern", fault, task.pattern)
+    if task.pattern is not None:
+        fault = _fault_of_pattern(task.pattern) if task.grading == "regex" else "belongs to grading regex"
+        if fault:
+            yield Problem("spec.task.pattern", fault, task.pattern)
     if task.name in EVALUATION_ONLY:
         yield Problem(
             "spec.task.name", "is for evaluation only: train on another, name it in evaluation.tasks", task.name
@@ -248,15 +246,14 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem("spec.task.source", "give exactly one of hub, path and configMap")
         if task.source.revision is not None and task.source.hub is None:
             yield Problem("spec.task.source.revision", "belongs to a hub dataset: set hub, or remove it")
-    tasks = spec.evaluation.tasks or []
-    if len(set(tasks)) != len(tasks):
-        yield Problem("spec.evaluation.tasks", "tasks must differ from each other", tasks)
-    if "custom" in tasks and task.name != "custom":
-        yield Problem("spec.evaluation.tasks", "custom is the task of runs on rows of their own: remove it", "custom")
 
 
 def _evaluation_problems(spec: RunSpec) -> Iterator[Problem]:
     tasks = spec.evaluation.tasks or [spec.task.name]
+    if len(set(tasks)) != len(tasks):
+        yield Problem("spec.evaluation.tasks", "tasks must differ from each other", tasks)
+    if "custom" in tasks and spec.task.name != "custom":
+        yield Problem("spec.evaluation.tasks", "custom is the task of runs on rows of their own: remove it", "custom")
     sources = spec.evaluation.sources or []
     for index, source in enumerate(sources):
         path = f"spec.evaluation.sources[{index}]"
@@ -270,13 +267,19 @@ def _evaluation_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.revision", "belongs to a hub dataset: set hub, or remove it", source.revision)
 
 
-def _fault_of_pattern(pattern: str) -> str | None:
-    """Why a pattern cannot find answers, or None if it can."""
+def _pattern_problems(task: Task) -> Iterator[Problem]:
+    field, pattern = "spec.task.pattern", task.pattern
+    if pattern is None:
+        if task.grading == "regex":
+            yield Problem(field, "grading regex needs a pattern with one group, e.g. '#### (.+)'")
+        return
+    if task.grading != "regex":
+        yield Problem(field, "belongs to grading regex", pattern)
     try:
-        groups = re.compile(pattern, re.MULTILINE).groups
+        if not re.compile(pattern, re.MULTILINE).groups:
+            yield Problem(field, "has no group: put the answer in parentheses, e.g. '#### (.+)'", pattern)
     except re.error as error:
-        return f"is no regular expression: {error}"
-    return None if groups else "has no group: put the answer in parentheses, e.g. '#### (.+)'"
+        yield Problem(field, f"is no regular expression: {error}", pattern)
 
 
 def _component_problems(spec: RunSpec) -> Iterator[Problem]:
