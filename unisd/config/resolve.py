@@ -230,10 +230,7 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem("spec.task.source", "task custom reads your own rows: give source.path or source.hub")
     elif task.grading is not None:
         yield Problem("spec.task.grading", f"belongs to task custom; task {task.name} has its own", task.grading)
-    if task.pattern is not None:
-        fault = _fault_of_pattern(task.pattern) if task.grading == "regex" else "belongs to grading regex"
-        if fault:
-            yield Problem("spec.task.pattern", fault, task.pattern)
+    yield from _pattern_problems(task)
     if task.name in EVALUATION_ONLY:
         yield Problem(
             "spec.task.name", "is for evaluation only: train on another, name it in evaluation.tasks", task.name
