@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from unisd.tasks.sandbox import Limits, Program, isolation, run_programs
+from unisd.tasks.sandbox.groups import groups, join
 
 LIMITS = Limits(seconds=2.0)
 TESTS = ("assert f(1) == 2", "assert set([f(2)]) == {3}")
@@ -83,16 +84,22 @@ def test_many_processes_have_one_memory_limit():
         "        os.write(writing, b'1')\n        time.sleep(9)\n"
         "time.sleep(1)\ndef f(x):\n    raise ValueError(len(os.read(reading, 99)))"
     )
-    verdict = run(source)
+    (verdict,) = run_programs([Program(source, TESTS)], Limits(seconds=8.0))
     assert verdict.outcome in ("error", "crashed")
     held = re.search(r"ValueError: (\d+)", verdict.message)
     assert held is None or int(held[1]) * 300 <= 2 * LIMITS.memory_mib
 
 
-def test_control_groups_leave_nothing_behind():
-    assert run(RIGHT).passed
-    found = [path for root in Path("/sys/fs/cgroup").iterdir() for path in root.glob("**/unisd-sandbox-*")]
-    assert found == []
+def test_control_groups_leave_nothing_behind(tmp_path):
+    with groups(tmp_path.parent.name + tmp_path.name, {"pids": 9, "memory": 1 << 28}) as made:
+        for group in made:
+            sleeper = subprocess.Popen(["sleep", "60"])
+            assert join(group, sleeper.pid)
+            sleeper.kill()
+            sleeper.wait()
+    assert not any(group.exists() for group in made)
+    with groups("x", {"pids": 9}, root=tmp_path) as made:
+        assert not any(made.values()), "none may be made where none are mounted"
 
 
 def test_endless_output_fills_nothing():
