@@ -39,6 +39,8 @@ class Watches:
     """When everything that exists had been seen, seconds of the monotonic clock; None before."""
     listed_again: set[str] = field(default_factory=set)
     """Kinds whose watch had to begin anew, so that deletions may have been missed."""
+    missed: frozenset[str] = frozenset()
+    """uids of runs that the last resync has found and no watch has told of."""
 
     def saw(self, kind: str, event: Any) -> None:
         """Takes note of an event."""

@@ -91,13 +91,25 @@ class Operator:
             await asyncio.sleep(self.world.settings.resync_seconds)
 
     async def _discover(self) -> None:
-        """Which of the kinds that may come late are served. kopf looks for new ones in cluster-wide mode alone: an
-        operator of single namespaces starts anew to watch them."""
+        """Starts the operator anew where its watches would miss something: a kind that was installed after it, or again
+        within a moment, of which kopf may learn before it is served."""
         store, before = self.world.store, self.world.store.served
         store.served = frozenset([kind for kind in LATE_KINDS if await self.world.client.has(kind)])
-        if before is not None and store.served - before and self.world.settings.namespaces:
-            log.warning("%s: installed by now; the operator starts anew to watch it", ", ".join(store.served - before))
+        new = store.served - before if before is not None else frozenset[str]()
+        if new or await self._is_blind():
+            log.warning("%s: not watched; the operator starts anew", ", ".join(new) or "runs")
             os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _is_blind(self) -> bool:
+        """Whether there is a run that no watch has told of, now and at the resync before."""
+        if RUN_KIND not in (self.world.store.served or ()):
+            return False
+        found = frozenset[str]()
+        namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
+        for namespace in namespaces:
+            found |= await self.world.client.uids(RUN_KIND, "", namespace, one=True)
+        missed, self.watches.missed = self.watches.missed, found - self.world.store.uids(RUN_KIND)
+        return bool(missed & self.watches.missed)
 
     async def _sweep(self, kind: str) -> None:
         """Forgets what was deleted while its watch was interrupted."""

@@ -94,14 +94,14 @@ class Client:
         found: list[Object] = (await self._json("GET", path_of(kind, namespace), query=query))["items"]
         return found
 
-    async def uids(self, kind: str, selector: str, namespace: str | None = None) -> frozenset[str]:
-        """uids of all objects of a kind with these labels, without their contents."""
+    async def uids(self, kind: str, selector: str, namespace: str | None = None, one: bool = False) -> frozenset[str]:
+        """uids of all objects of a kind with these labels, or of one of them, without their contents."""
         found: set[str] = set()
-        query = {"labelSelector": selector, "limit": "500"}
+        query = {"labelSelector": selector, "limit": "1" if one else "500"}
         while True:
             page = await self._json("GET", path_of(kind, namespace), query=query, accept=_METADATA)
             found |= {item["metadata"]["uid"] for item in page["items"] or ()}  # null where there are none
-            if not page["metadata"].get("continue"):
+            if one or not page["metadata"].get("continue"):
                 return frozenset(found)
             query["continue"] = page["metadata"]["continue"]
 
@@ -223,4 +223,6 @@ async def connect() -> ApiClient:
         await load_kube_config(client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
     else:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    # Proxies are the kubeconfig's to name: aiohttp would look into environment and netrc, in a thread, at each request.
+    configuration.client_session_kwargs = {"trust_env": False}
     return ApiClient(configuration)

@@ -135,16 +135,27 @@ def _running(cluster: Cluster) -> Any:
     return kept, pods, key
 
 
-def test_operator_before_resource(fresh_cluster: Cluster) -> None:
+@pytest.mark.parametrize("namespaces", [[], [TEAM]], ids=["cluster-wide", "namespaced"])
+def test_operator_before_resource_and_a_resource_that_comes_back(fresh_cluster: Cluster, namespaces: list[str]) -> None:
     cluster = fresh_cluster
     cluster.create_namespace(TEAM)
     cluster.create_namespace(NAMESPACE)
     cluster.add_fake_node("node-a")
-    cluster.add_volumes(2)
-    install(cluster, "unisd-operator")
+    cluster.add_volumes(4)
+    install(cluster, "unisd-operator", {"namespaces": namespaces})
     assert "unisd-crds" in helm(cluster, "get", "notes", "unisd-operator", "-n", NAMESPACE)
-    operate(cluster)
+    process = operate(cluster)
 
-    install(cluster, "unisd-crds")
-    eventually(lambda: cluster.apply(manifest("early"), namespace=TEAM) is None)
-    ends(cluster, TEAM, "early")
+    for run in ("early", "again"):
+        install(cluster, "unisd-crds")
+        eventually(lambda run=run: cluster.apply(manifest(run), namespace=TEAM) is None)
+        # It may end, to watch what is new or because that is gone; a kubelet starts it again.
+        eventually(lambda run=run: _restarted(process) and _phase(cluster, run) == "Succeeded", within=2 * DEADLINE)
+        cluster.kubectl("delete", "crd", "selfdistillruns.unisd.dev", f"--timeout={DEADLINE}s")
+        uninstall(cluster, "unisd-crds")
+
+
+def _restarted(process: Process) -> bool:
+    if not process.alive():
+        process.restart()
+    return True
