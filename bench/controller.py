@@ -5,18 +5,22 @@
 Times are the API server's own, from its audit log: from the answer to a run's creation to the answer to the first write
 of a child. With `--train` preparation ends at once and every component gets its pods, which stay; without it runs stay
 in preparation, as many as are created. The processes of the control plane take the same processors as the operator.
+What was measured with it: docs/operator/scale.md.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import platform
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,51 +33,134 @@ from tests.operator.controller.proxy import tls
 USER = "operator"
 WRITES = {"create", "update", "patch", "delete"}
 RUNS = "selfdistillruns"
+Event = dict[str, Any]
+"""One entry of the audit log."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a size is measured."""
+
+    components: int = 4
+    rate: float = 18.0
+    """Runs created a second."""
+    train: bool = False
+    """Whether every component gets its pods."""
+    settle: float = 20.0
+    """Seconds without a write that end the work."""
+    resync: float = 60.0
+    """The operator's resyncSeconds. It is watched for a little more than two of them when the work has ended."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one size took."""
+
+    runs: int
+    created: float
+    """Runs created a second."""
+    p50: float
+    """From a run's creation to its first child, milliseconds."""
+    p99: float
+    resident: int
+    """MiB, at the end."""
+    peak: int
+    """MiB."""
+    processor: float
+    """Seconds of processor time of the operator until the work had ended, its start included."""
+    requests: Counter[str]
+    """By verb and resource, until the work had ended."""
+    written: Counter[str]
+    """Writes of each child, by resource and name; deletions are none."""
+    idle: tuple[str, ...]
+    """Writes in the two resyncs afterwards."""
+    load: float
+    """Load average of the machine at the end of the work, one minute."""
+
+    @property
+    def again(self) -> dict[str, int]:
+        """Children that were written more than once."""
+        return {name: count for name, count in self.written.items() if count > 1}
 
 
 def main() -> None:
-    """Measures each size on a fresh cluster and prints a table."""
+    """Measures each size on a fresh cluster and prints a table, then the requests by kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", type=int, nargs="+")
-    parser.add_argument("--components", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=18.0, help="runs created a second")
+    parser.add_argument("--components", type=int, default=Options.components)
+    parser.add_argument("--rate", type=float, default=Options.rate, help="runs created a second")
     parser.add_argument("--train", action="store_true", help="let every component get its pods")
-    parser.add_argument("--settle", type=float, default=20.0, help="seconds without a write that end the work")
-    parser.add_argument("--idle", type=float, default=70.0, help="seconds watched afterwards: nothing may be written")
-    options = parser.parse_args()
-    print(" | ".join(COLUMNS))
-    for runs in options.runs:
-        print(" | ".join(str(value) for value in measure(runs, options).values()), flush=True)
+    given = parser.parse_args()
+    options = Options(given.components, given.rate, given.train)
+    print("\n".join(_set_up()))
+    print(f"\n{' | '.join(COLUMNS)}\n{' | '.join('---:' for _ in COLUMNS)}")
+    sizes = []
+    for runs in given.runs:
+        sizes.append(measure(runs, options))
+        print(_row(sizes[-1]), flush=True)
+    print("\n".join(_by_kind(sizes)))
 
 
 COLUMNS = (
-    "runs", "created/s", "first child p50 ms", "p99 ms", "resident MiB", "peak MiB", "CPU s", "requests", "writes",
-    "children", "written more than once", "status writes a run", "writes while idle",
+    "runs", "created/s", "first child p50 ms", "p99 ms", "resident MiB", "peak MiB", "CPU ms/run", "requests/run",
+    "children", "written twice", "writes while idle", "load",
 )  # fmt: skip
 
 
-def measure(runs: int, options: argparse.Namespace) -> dict[str, Any]:
+def _set_up() -> Iterator[str]:
+    """The machine and the versions."""
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    yield f"{os.cpu_count()} cores ({platform.machine()}), shared with the control plane; load average {load}"
+    names = ("kopf", "kubernetes", "aiohttp", "pydantic")
+    yield f"Python {platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in names)}"
+
+
+def _row(size: Measured) -> str:
+    each = (round(1000 * size.processor / size.runs), round(size.requests.total() / size.runs, 1))
+    values = (
+        size.runs, round(size.created, 1), round(size.p50, 1), round(size.p99, 1), size.resident, size.peak, *each,
+        len(size.written), len(size.again), len(size.idle), round(size.load, 1),
+    )  # fmt: skip
+    return " | ".join(map(str, values))
+
+
+def _by_kind(sizes: Sequence[Measured]) -> Iterator[str]:
+    """Requests by verb and resource: a line each, a column a size."""
+    yield f"\nrequest | {' | '.join(f'{size.runs} runs' for size in sizes)}\n--- | {' | '.join('---:' for _ in sizes)}"
+    for kind in sorted({kind for size in sizes for kind in size.requests}):
+        yield f"{kind} | {' | '.join(str(size.requests[kind]) for size in sizes)}"
+    for size in sizes:
+        for what in (json.dumps(size.again), *size.idle) if size.again or size.idle else ():
+            print(f"{size.runs} runs: {what}", file=sys.stderr)
+
+
+def measure(runs: int, options: Options) -> Measured:
     """One size, on a cluster of its own."""
     with Cluster() as cluster:
         install(cluster)
         cluster.add_volumes(runs)
-        for index in range(runs * options.components * 2 // 500 if options.train else 0):
+        for index in range(runs * options.components // 250 if options.train else runs // 50):
             cluster.add_fake_node(f"node-{index}", gpus=1000)
         namespace = cluster.create_namespace("bench")
-        replica = Operator(cluster, user=USER, leaderElection=False, progressSeconds=10.0)
+        settings = {"leaderElection": False, "progressSeconds": 10.0, "resyncSeconds": options.resync}
+        replica = Operator(cluster, user=USER, **settings)
         time.sleep(5)
         rate = asyncio.run(_create(cluster, namespace, runs, options))
+        load = os.getloadavg()[0]
         _settle(cluster, options.settle)
-        events = [event for event in cluster.audit() if event["stage"] == "ResponseComplete" and "objectRef" in event]
-        latencies, since = sorted(_latencies(events)), cluster.audit_position()
-        time.sleep(options.idle)
-        idle = [event for event in cluster.audit(USER, since) if _changes(event)]
-        of_process, of_requests = _process(replica.process.pid), _requests(events, runs)
-        values = (runs, round(rate, 1), *_quantiles(latencies), *of_process, *of_requests, len(idle))
-        return dict(zip(COLUMNS, values, strict=True))
+        events, since = list(_answered(cluster.audit())), cluster.audit_position()
+        processor = _processor(replica.process.pid)
+        time.sleep(2.2 * options.resync)
+        p50, p99 = _quantiles(sorted(_latencies(events)))
+        ours = [event for event in events if event["user"]["username"] == USER]
+        written = Counter(_name(event) for event in ours if _writes_child(event))
+        requests = Counter(_kind(event) for event in ours)
+        idle = tuple(_name(event) for event in _answered(cluster.audit(USER, since)) if _changes(event))
+        memory = _memory(replica.process.pid)
+        return Measured(runs, rate, p50, p99, *memory, processor, requests, written, idle, load)
 
 
-async def _create(cluster: Cluster, namespace: str, runs: int, options: argparse.Namespace) -> float:
+async def _create(cluster: Cluster, namespace: str, runs: int, options: Options) -> float:
     """Creates the runs at the rate; the rate that it was."""
     url = f"{cluster.server}/apis/unisd.dev/v1alpha1/namespaces/{namespace}/{RUNS}"
     spec: dict[str, Any] = {"preparation": pod("0.1s" if options.train else None), "parallelism": options.components}
@@ -98,12 +185,32 @@ def _settle(cluster: Cluster, seconds: float) -> None:
             quiet = time.monotonic()
 
 
-def _changes(event: dict[str, Any]) -> bool:
+def _answered(events: Sequence[Event]) -> Iterator[Event]:
+    return (event for event in events if event["stage"] == "ResponseComplete" and "objectRef" in event)
+
+
+def _changes(event: Event) -> bool:
     """Whether a request asked for a change; a Secret's, which is never read and applied again, aside."""
     return event["verb"] in WRITES and event.get("objectRef", {}).get("resource") not in ("leases", "secrets", "events")
 
 
-def _latencies(events: Sequence[dict[str, Any]]) -> list[float]:
+def _writes_child(event: Event) -> bool:
+    return _changes(event) and event["verb"] != "delete" and event["objectRef"]["resource"] != RUNS
+
+
+def _name(event: Event) -> str:
+    """`resource/name` of what a request is about."""
+    at = event["objectRef"]
+    return f"{at['resource']}/{at.get('name') or event['requestObject']['metadata']['name']}"
+
+
+def _kind(event: Event) -> str:
+    """`verb resource` of a request, with the subresource."""
+    at = event["objectRef"]
+    return f"{event['verb']} {at['resource']}" + (f"/{at['subresource']}" if "subresource" in at else "")
+
+
+def _latencies(events: Sequence[Event]) -> list[float]:
     """Milliseconds from the creation of each run to its first child."""
     created: dict[str, datetime] = {}
     first: dict[str, datetime] = {}
@@ -111,39 +218,26 @@ def _latencies(events: Sequence[dict[str, Any]]) -> list[float]:
         reference, when = event["objectRef"], datetime.fromisoformat(event["stageTimestamp"])
         if event["verb"] == "create" and reference["resource"] == RUNS:
             created[event["requestObject"]["metadata"]["name"]] = when
-        elif event["user"]["username"] == USER and _changes(event) and reference["resource"] != RUNS:
-            name = reference.get("name") or event.get("requestObject", {}).get("metadata", {}).get("name", "")
-            first.setdefault(name[: len("run-0000")], when)
+        elif event["user"]["username"] == USER and _writes_child(event):
+            first.setdefault(_name(event).partition("/")[2][: len("run-0000")], when)
     return [(first[name] - when).total_seconds() * 1000 for name, when in created.items() if name in first]
 
 
 def _quantiles(latencies: Sequence[float]) -> tuple[float, float]:
     """Median and 99th percentile."""
-    at = min(len(latencies) - 1, int(len(latencies) * 0.99))
-    return round(statistics.median(latencies), 1), round(latencies[at], 1)
+    return statistics.median(latencies), latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))]
 
 
-def _process(pid: int) -> tuple[int, int, float]:
-    """Resident memory now and at most, MiB; processor time, seconds."""
+def _memory(pid: int) -> tuple[int, int]:
+    """Resident memory now and at most, MiB."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) // 1024, int(status["VmHWM"].split()[0]) // 1024
+
+
+def _processor(pid: int) -> float:
+    """Processor time so far, seconds."""
     times = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    used = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
-    return int(status["VmRSS"].split()[0]) // 1024, int(status["VmHWM"].split()[0]) // 1024, used
-
-
-def _requests(events: Sequence[dict[str, Any]], runs: int) -> tuple[int, int, int, int, float]:
-    """All requests, writes, children, children written more than once, status writes a run."""
-    ours = [event for event in events if event["user"]["username"] == USER]
-    written = Counter(
-        (event["objectRef"]["resource"], event["objectRef"].get("name") or event["requestObject"]["metadata"]["name"])
-        for event in ours
-        if _changes(event) and event["objectRef"]["resource"] != RUNS and event["verb"] != "delete"
-    )
-    statuses = sum(event["objectRef"].get("subresource") == "status" for event in ours if _changes(event))
-    again = {name: count for name, count in written.items() if count > 1}
-    if again:
-        print(json.dumps([[*name, count] for name, count in list(again.items())[:5]]), file=sys.stderr)
-    return len(ours), sum(map(_changes, ours)), len(written), len(again), round(statuses / runs, 1)
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
