@@ -18,6 +18,11 @@ MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
 
 
+def staging_of(target: Path) -> Path:
+    """Where `target` is filled before it stands in its place."""
+    return target.with_name(f".{target.name}.partial")
+
+
 @contextmanager
 def complete_directory(target: Path) -> Iterator[Path]:
     """A directory to fill, which becomes `target` in one step if the block succeeds and vanishes if not.
@@ -25,7 +30,7 @@ def complete_directory(target: Path) -> Iterator[Path]:
     Raises:
         StageError: StorageFull, if the disk has no room; what stood at `target` stays.
     """
-    staging = target.with_name(f".{target.name}.partial")
+    staging = staging_of(target)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:

@@ -11,6 +11,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from unisd.failures import StageError
 from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.progress import Progress
 from unisd.rundir import write_json
-from unisd.training.checkpoint import complete_directory, keep_newest
+from unisd.training.checkpoint import complete_directory, keep_newest, staging_of
 from unisd.training.guard import GuardWindow
 from unisd.training.sampler import StepSampler
 
@@ -262,20 +263,28 @@ class StepLoop:
             self.save_weights(Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
-        """A checkpoint of the state after the newest step, complete or absent."""
-        name = f"checkpoint-{self.state.global_step}"
-        if (self.context.directory / name).exists():
+        """A checkpoint of the state after the newest step, complete or absent: all processes write, the first seals."""
+        target = self.context.directory / f"checkpoint-{self.state.global_step}"
+        stands, main = target.exists(), self.accelerator.is_main_process
+        self.accelerator.wait_for_everyone()  # all have looked before any writes
+        if stands:
             return
-        with complete_directory(self.context.directory / name) as staging:
-            self._staging = staging / "tree"
-            self._write_checkpoint(model, trial, staging)
-        if self.accelerator.is_main_process:
+        self._staging = staging_of(target) / "tree"
+        with complete_directory(target) if main else nullcontext():
+            self.accelerator.wait_for_everyone()  # the place to write to is there
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            self.accelerator.wait_for_everyone()  # all have written their part
+            if main:
+                self._gather_checkpoint()
+        if main:
             keep_newest(self.context.directory, self.context.arm.training.keep_checkpoints)
+        self.accelerator.wait_for_everyone()  # it stands before anybody goes on
 
-    def _write_checkpoint(self, model: nn.Module, trial: Any, staging: Path) -> None:
+    def _gather_checkpoint(self) -> None:
+        """Brings what Transformers wrote to its place, and what it does not know of beside it."""
         from safetensors.torch import save_file
 
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        staging = self._staging.parent
         written = self._staging / f"checkpoint-{self.state.global_step}"
         for path in written.iterdir():
             path.rename(staging / path.name)
