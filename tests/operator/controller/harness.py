@@ -65,6 +65,13 @@ class Operator:
         command = (sys.executable, "-m", "unisd_operator", "--settings", str(file))
         self.process: Process = cluster.start(name, *command, env=env)
 
+    def restarted_if_ended(self) -> bool:
+        """Starts it again if it has ended, as a kubelet does; says whether it had."""
+        if self.process.alive():
+            return False
+        self.process.restart()
+        return True
+
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """What it serves now, by name and sorted labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:

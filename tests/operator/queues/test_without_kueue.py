@@ -9,15 +9,21 @@ from tests.operator.queues.queues import add_local_queue, add_queue, queued_run,
 
 
 @pytest.fixture
-def plain(fresh_cluster: Cluster) -> Cluster:
-    """A cluster of this test's own with an operator, which looks for Kueue every two seconds."""
+def operator(fresh_cluster: Cluster) -> Operator:
+    """An operator on a cluster of this test's own, which looks for Kueue every two seconds."""
     install(fresh_cluster)
     operator = Operator(fresh_cluster, resyncSeconds=2.0)
     eventually(operator.leads)
+    return operator
+
+
+@pytest.fixture
+def plain(fresh_cluster: Cluster, operator: Operator) -> Cluster:
+    """That cluster."""
     return fresh_cluster
 
 
-def test_a_run_says_that_kueue_is_missing_and_goes_on_once_it_is_there(plain: Cluster) -> None:
+def test_a_run_says_that_kueue_is_missing_and_goes_on_once_it_is_there(plain: Cluster, operator: Operator) -> None:
     namespace = plain.create_namespace()
     plain.apply(queued_run("exp"), namespace=namespace)
     waits = reaches(plain, namespace, "exp", "Pending", says="Kueue is not installed")
@@ -31,6 +37,7 @@ def test_a_run_says_that_kueue_is_missing_and_goes_on_once_it_is_there(plain: Cl
 
     plain.start_kueue()
     add_local_queue(plain, namespace, add_queue(plain, gpus=2, local=False))
+    eventually(operator.restarted_if_ended, within=60)  # it starts anew to watch what is new, as a pod does
     ends(plain, namespace, "exp", within=120)
 
 
