@@ -1,0 +1,50 @@
+"""What the commands share: printing, exit codes, and the manifest that most of them begin with."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from unisd.config.run import SelfDistillRun
+    from unisd.stages import Stage
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+BAD_INPUT = 65
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """Prints a line."""
+    print(text)  # noqa: T201 - the command line is where printing belongs
+
+
+def complain(text: str) -> None:
+    """Prints a line where it is no output."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def load(path: Path, cluster: bool = False) -> "SelfDistillRun | None":
+    """The manifest, as this machine or as a cluster takes it, or None after its problems were shown."""
+    from unisd.config.base import ConfigError
+    from unisd.config.load import load_cluster_run, load_run
+
+    try:
+        return load_cluster_run(path) if cluster else load_run(path)
+    except ConfigError as error:
+        complain(str(error))
+        return None
+
+
+def stages_of(run: "SelfDistillRun") -> "tuple[Stage, ...]":
+    """The stages of a run, by the contents of the local files that it reads."""
+    from unisd.models import content_digest
+    from unisd.stages import stages
+
+    source = run.spec.task.source
+    read = {"model": run.spec.model.path, "rows": source.path if source else None}
+    read |= {f"rows:{given.task}": given.path for given in run.spec.evaluation.sources or ()}
+    sources = {
+        field: content_digest(Path(path)) for field, path in read.items() if path is not None and Path(path).exists()
+    }
+    return stages(run, sources)

@@ -1,0 +1,98 @@
+"""`unisd run`: a manifest on this machine, by the local runner."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unisd.cli.console import BAD_INPUT, INTERRUPTED, Commands, complain, load, stages_of
+
+if TYPE_CHECKING:
+    from unisd.config.run import SelfDistillRun
+    from unisd.stages import Stage
+
+
+def add(commands: Commands) -> None:
+    """Tells the parser of the command."""
+    run = commands.add_parser("run", help="run a manifest on this machine")
+    run.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
+    run.add_argument("--directory", type=Path, help="where results go; default runs/NAME")
+    run.add_argument("--dry-run", action="store_true", help="show the stages and which are finished; run nothing")
+    run.add_argument("--devices", type=int, help="GPUs to use; default all")
+    run.add_argument("--parallelism", type=int, help="components at once; default spec.parallelism")
+    run.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    run = load(options.file)
+    if run is None:
+        return BAD_INPUT
+    directory = options.directory or Path("runs") / run.metadata.name
+    found = stages_of(run)
+    if options.dry_run:
+        return _dry_run(directory, found)
+    return run_stages(run, directory, found, options)
+
+
+def _dry_run(directory: Path, found: "tuple[Stage, ...]") -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from unisd.local.state import is_finished
+    from unisd.rundir import RunDir
+
+    table = Table(box=None, pad_edge=False, title=f"stages of {directory}", title_justify="left")
+    for heading in ("stage", "state", "needs", "hash"):
+        table.add_column(heading, header_style="dim")
+    for stage in found:
+        state = "finished" if is_finished(RunDir(directory), stage) else "to do"
+        needs = (*stage.needs, *(f"({name})" for name in stage.optional_needs))
+        table.add_row(stage.name, state, ", ".join(needs), stage.hash)
+    Console().print(table)
+    return 0
+
+
+def run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]", options: argparse.Namespace) -> int:
+    """Carries out stages by the local runner and shows what came of them; the exit code."""
+    from rich.console import Console
+
+    from unisd.failures import StageError
+    from unisd.local.devices import visible_devices
+    from unisd.local.display import display
+    from unisd.local.runner import Options, Runner, succeeded
+    from unisd.rundir import RunDir
+
+    devices = visible_devices() if options.devices is None else options.devices
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    machine = Options(devices=devices, parallelism=options.parallelism or run.spec.parallelism)
+    try:
+        with display(console) as show:
+            runner = Runner(run, RunDir(directory), found, machine, show)
+            states = runner.to_end()
+    except StageError as error:
+        complain(f"{error.reason}: {error}")
+        return error.exit_code
+    if runner.interrupted:
+        complain(f"stopped; `unisd run -f {options.file}` goes on from here")
+        return INTERRUPTED
+    _summarise(console, directory)
+    for state in states:
+        if state.failure:
+            console.print(f"\n{state.stage.name}, the end of its log:", style="red")
+            console.print(state.failure.get("logTail", ""), markup=False, highlight=False)
+    return 0 if succeeded(run, states) else 1
+
+
+def _summarise(console: "object", directory: Path) -> None:
+    from rich.console import Console
+
+    from unisd.evaluation.summary import summary_table
+    from unisd.rundir import RunDir, read_json
+
+    report = RunDir(directory).report
+    if not (report / "report.json").is_file():
+        return
+    assert isinstance(console, Console)
+    console.print()
+    console.print(summary_table(read_json(report / "report.json"), console.width))
+    console.print(f"\nreport: {report / 'report.html'}", highlight=False)
