@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := --extra operator --extra train --extra quickstart --extra dev
-LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	--custom-compile-command "make lock" pyproject.toml
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command "make lock"
+LOCK := $(COMPILE) pyproject.toml
 
 .PHONY: help setup quickstart test unit cluster cluster-tools check bench bench-operator e2e-full generate lock clean
 
@@ -83,8 +84,10 @@ bench-operator: $(STAMP) cluster-tools ## memory, latency and requests of the op
 lock: ## resolve the dependencies anew into requirements/
 	$(LOCK) --extra operator -o requirements/operator.txt
 	$(LOCK) --extra train --extra quickstart -o requirements/train.txt
-	$(LOCK) --extra train --extra rollout -o requirements/rollout.txt
+	$(LOCK) --extra rollout -o requirements/rollout.txt
 	$(LOCK) --extra rollout-cpu -o requirements/rollout-cpu.txt
+	$(COMPILE) --group image-build -o requirements/build.txt
+	grep -o 'flash-attn==[0-9.]*' pyproject.toml | sort -u | $(COMPILE) --no-deps -o requirements/flash.txt -
 	$(LOCK) $(EXTRAS) -o requirements/dev.txt
 
 clean: ## remove the environment, results and caches
