@@ -8,8 +8,8 @@ from unisd.tasks.cos_e import cos_e
 from unisd.tasks.custom import Custom
 from unisd.tasks.gpqa import gpqa
 from unisd.tasks.gsm8k import Gsm8k
-from unisd.tasks.humaneval import HumanEval
-from unisd.tasks.mbpp import Mbpp
+from unisd.tasks.humaneval import humaneval
+from unisd.tasks.mbpp import mbpp
 from unisd.tasks.medmcqa import medmcqa
 from unisd.tasks.scienceqa import scienceqa
 from unisd.tasks.toolalpaca import ToolAlpaca
@@ -20,8 +20,8 @@ _TASKS: dict[TaskName, Callable[[TaskConfig], Task]] = {
     "custom": Custom,
     "gpqa": gpqa,
     "gsm8k": Gsm8k,
-    "humaneval": HumanEval,
-    "mbpp": Mbpp,
+    "humaneval": humaneval,
+    "mbpp": mbpp,
     "medmcqa": medmcqa,
     "scienceqa": scienceqa,
     "toolalpaca": ToolAlpaca,

@@ -46,8 +46,7 @@ class ChoiceTask:
             logger.warning("%s: %d of %d rows are left out: each %s", self.name, left_out, len(rows), self.leaves_out)
         check_unique([(question.id, where) for question, where in kept])
         questions = [question for question, _ in kept]
-        limit = self.config.max_train_examples if split == "train" else self.config.max_eval_examples
-        chosen = sampled(questions, [question.id for question in questions], limit, self.config.seed)
+        chosen = sampled(questions, self.config, split)
         return [multiple_choice.example_of(question, self.config.seed) for question in chosen]
 
     def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:

@@ -39,8 +39,7 @@ class Custom:
         seen: Counter[str] = Counter()
         examples = [self._example(row, _identity(row, seen)) for row in rows]
         check_unique([(example.id, row.where) for example, row in zip(examples, rows, strict=True)])
-        limit = self._config.max_train_examples if split == "train" else self._config.max_eval_examples
-        return sampled(examples, [example.id for example in examples], limit, self._config.seed)
+        return sampled(examples, self._config, split)
 
     def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
         if self._grading == "python":

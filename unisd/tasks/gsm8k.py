@@ -31,8 +31,7 @@ class Gsm8k:
         rows = load_rows(self._config.source, HUB, split, self._config.seed)
         ids = content_ids([str(row.values.get("question")) for row in rows])
         examples = [_example(*pair) for pair in zip(rows, ids, strict=True)]
-        limit = self._config.max_train_examples if split == "train" else self._config.max_eval_examples
-        return sampled(examples, ids, limit, self._config.seed)
+        return sampled(examples, self._config, split)
 
     def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
         return [_grade(*pair) for pair in zip(examples, completions, strict=True)]

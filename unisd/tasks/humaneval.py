@@ -1,12 +1,12 @@
 """HumanEval: Python functions from their docstrings (arXiv 2107.03374). For evaluation only."""
 
 import ast
-from collections.abc import Sequence
 
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import code
-from unisd.tasks.rows import HubDataset, RawRow, check_unique, load_rows, sampled
-from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+from unisd.tasks.code_task import CodeTask
+from unisd.tasks.rows import HubDataset, RawRow
+from unisd.tasks.types import Example, Message
 
 HUB = HubDataset("openai/openai_humaneval", "test", revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544", held_out=True)
 INSTRUCTION = (
@@ -15,34 +15,9 @@ INSTRUCTION = (
 )
 
 
-class HumanEval:
+def humaneval(config: TaskConfig) -> CodeTask:
     """Rows with task_id, prompt, entry_point, canonical_solution and test, which defines `check(candidate)`."""
-
-    name = "humaneval"
-    metric = "pass@1"
-    instructions: tuple[str, ...] = (INSTRUCTION,)
-
-    def __init__(self, config: TaskConfig) -> None:
-        self._config = config
-
-    def examples(self, split: Split) -> list[Example]:
-        rows = load_rows(self._config.source, HUB, split, self._config.seed)
-        examples = [_example(row) for row in rows]
-        check_unique([(example.id, row.where) for example, row in zip(examples, rows, strict=True)])
-        return sampled(
-            examples, [example.id for example in examples], self._config.max_eval_examples, self._config.seed
-        )
-
-    def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
-        return code.grade(examples, completions)
-
-    def negative_request(self, example: Example) -> NegativeRequest | None:
-        return code.negative_request(example, self._config.seed)
-
-    def negative_demonstrations(
-        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
-    ) -> list[str | None]:
-        return code.negative_demonstrations(asked, generated)
+    return CodeTask(config, HUB, _example, (INSTRUCTION,))
 
 
 def _example(row: RawRow) -> Example:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import code
-from unisd.tasks.rows import HubDataset, RawRow, check_unique, load_rows, sampled
-from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+from unisd.tasks.code_task import CodeTask
+from unisd.tasks.rows import HubDataset, RawRow
+from unisd.tasks.types import Example, Message
 
 _NAME, _REVISION = "google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
 HUB = {subset: HubDataset(_NAME, "test", revision=_REVISION, config=subset) for subset in ("sanitized", "full")}
@@ -16,34 +17,9 @@ INSTRUCTION = (
 )
 
 
-class Mbpp:
+def mbpp(config: TaskConfig) -> CodeTask:
     """Rows of either edition: prompt or text, code, test_list, and test_imports or test_setup_code."""
-
-    name = "mbpp"
-    metric = "pass@1"
-    instructions: tuple[str, ...] = (INSTRUCTION,)
-
-    def __init__(self, config: TaskConfig) -> None:
-        self._config = config
-
-    def examples(self, split: Split) -> list[Example]:
-        hub = HUB[self._config.subset or "sanitized"]
-        rows = load_rows(self._config.source, hub, split, self._config.seed)
-        examples = [_example(row) for row in rows]
-        check_unique([(example.id, row.where) for example, row in zip(examples, rows, strict=True)])
-        limit = self._config.max_train_examples if split == "train" else self._config.max_eval_examples
-        return sampled(examples, [example.id for example in examples], limit, self._config.seed)
-
-    def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
-        return code.grade(examples, completions)
-
-    def negative_request(self, example: Example) -> NegativeRequest | None:
-        return code.negative_request(example, self._config.seed)
-
-    def negative_demonstrations(
-        self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
-    ) -> list[str | None]:
-        return code.negative_demonstrations(asked, generated)
+    return CodeTask(config, HUB[config.subset or "sanitized"], _example, (INSTRUCTION,))
 
 
 def _example(row: RawRow) -> Example:

@@ -9,14 +9,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from unisd.config.task import Source
+from unisd.config.task import Task as TaskConfig
 from unisd.tasks.types import Split
 
 logger = logging.getLogger(__name__)
 Raw = dict[str, Any]
-T = TypeVar("T")
 _EVAL_FILES = ("test.jsonl", "validation.jsonl")
 _EVAL_SPLITS = ("test", "validation")
 _EVAL_SHARE = 0.1
@@ -171,11 +171,25 @@ def stable_fraction(text: str, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{text}".encode()).digest()[:8]) / 2**64
 
 
-def sampled(items: Sequence[T], ids: Sequence[str], limit: int | None, seed: int) -> list[T]:
-    """At most `limit` items, in their order: those whose ids hash lowest, so that a larger sample holds a smaller."""
+class Identified(Protocol):
+    """Whatever has an id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=Identified)
+
+
+def sampled(items: Sequence[T], config: TaskConfig, split: Split) -> list[T]:
+    """As many items of a split as the task is to have, in their order.
+
+    Those whose ids hash lowest under the task's seed, so that a larger sample holds a smaller.
+    """
+    limit = config.max_train_examples if split == "train" else config.max_eval_examples
     if limit is None or limit >= len(items):
         return list(items)
-    ranked = sorted(range(len(items)), key=lambda index: (stable_fraction(ids[index], seed), index))
+    ranked = sorted(range(len(items)), key=lambda index: (stable_fraction(items[index].id, config.seed), index))
     return [items[index] for index in sorted(ranked[:limit])]
 
 
