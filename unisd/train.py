@@ -1,7 +1,9 @@
 """The training stage of one component: builds rows, model and trainer, resumes, trains, and exports the result."""
 
+import json
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -22,12 +24,12 @@ from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.prometheus import MetricsServer
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared, load_examples, load_prepared
-from unisd.rundir import read_json, read_jsonl, write_json, write_jsonl
+from unisd.rundir import Json, read_json, read_jsonl, write_json, write_jsonl
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
-from unisd.training.checkpoint import newest_whole, step_of
+from unisd.training.checkpoint import MANIFEST, complete_directory, newest_whole, step_of
 from unisd.training.export import export
 from unisd.training.loop import LoopContext, StepLoop, StopFlag
 from unisd.training.probe import probe_for
@@ -45,14 +47,14 @@ def train(job: Job) -> None:
     """
     arm = job.required_arm
     directory = job.directory.train(arm.name)
-    directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     torch.set_num_threads(arm.training.threads or torch.get_num_threads())
     set_seed(arm.seed)
-    checkpoint, faults = newest_whole(directory)
+    checkpoint, faults = newest_whole([directory, *job.directory.earlier(arm.name)])
     for fault in faults:
         logger.warning("%s; going on from the one before", fault)
-    _forget_steps_after(directory, step_of(checkpoint) if checkpoint else 0)
+    if _rank() == 0:
+        _go_on_from(checkpoint, directory)
     with _stop_on_sigterm() as stop, _served(job, arm):
         trainer, prepared = _trainer(job, directory, stop)
         trainer.run_to_end(checkpoint)
@@ -126,6 +128,7 @@ def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepa
         probe=probe_for(job, tokenizer, prepared),
         probe_every=job.spec.evaluation.every_steps,
         log=logger.warning,
+        earlier=job.directory.earlier(arm.name),
     )
     arguments = common_arguments(arm, directory, len(sampler))
     lora = job.spec.model.lora
@@ -225,17 +228,32 @@ def _world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _forget_steps_after(directory: Path, step: int) -> None:
-    """Drops metrics of steps that the checkpoint does not know, so that no step stands there twice."""
-    path = directory / "metrics.jsonl"
-    if path.is_file():
-        write_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= step])
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _go_on_from(checkpoint: Path | None, directory: Path) -> None:
+    """Brings into this attempt's directory what was recorded up to a checkpoint, so that no step stands there twice."""
+    directory.mkdir(parents=True, exist_ok=True)
+    step, source = (step_of(checkpoint), checkpoint.parent) if checkpoint else (0, directory)
+    for name in ("metrics.jsonl", "probes.jsonl"):
+        if (source / name).is_file():
+            write_jsonl(directory / name, [row for row in _whole_lines(source / name) if row["step"] <= step])
+    if source != directory and (source / "best").is_dir():
+        with complete_directory(directory / "best") as staging:
+            shutil.copytree(source / "best", staging, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+
+
+def _whole_lines(path: Path) -> list[Json]:
+    """The objects of a file that is appended to: a line that a killed process or a full disk cut short is left out."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 @contextmanager
 def _served(job: Job, arm: Arm) -> Iterator[None]:
     """Serves `/metrics` and `/progress` while training, from the first process."""
-    if int(os.environ.get("RANK", "0")) > 0:
+    if _rank() > 0:
         yield
         return
     server = MetricsServer(job.progress, arm.name)

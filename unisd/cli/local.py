@@ -38,7 +38,7 @@ def _dry_run(directory: Path, found: "tuple[Stage, ...]") -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from unisd.local.state import is_finished
+    from unisd.record import is_finished
     from unisd.rundir import RunDir
 
     table = Table(box=None, pad_edge=False, title=f"stages of {directory}", title_justify="left")

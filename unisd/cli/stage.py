@@ -1,6 +1,7 @@
 """Single stages of a run in this process, and its contexts to build and to look at."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ def _stage(options: argparse.Namespace) -> int:
     if stage is None:
         complain(f"{options.file} has no stage {name}; it has {', '.join(found.name for found in stages_of(run))}")
         return BAD_INPUT
-    directory = RunDir(options.directory)
+    attempt = os.environ.get("UNISD_ATTEMPT")
+    directory = RunDir(options.directory, int(attempt) if attempt else None)
     progress = Progress(directory.stage(name) / "progress.json")
     try:
         stage_function(stage.kind)(Job(run, directory, stage.arm, progress))

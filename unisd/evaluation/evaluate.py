@@ -53,7 +53,7 @@ def _models(job: Job, arm: Arm, path: Path) -> tuple[Any, Any]:
     """The trained model, and something to score with its base: the same module, or a second model."""
     register_packed_attention()
     precision = arm.training.precision
-    trained = job.directory.train(arm.name) / "adapter"
+    trained = job.directory.trained(arm.name) / "adapter"
     if arm.trains and arm.training.fine_tuning == "full":
         model, base = load_model(trained, precision), load_model(path, precision)
         base.set_attn_implementation(PACKED)

@@ -53,11 +53,11 @@ def gather(job: Job) -> Json:
 
 def _scored(directory: RunDir, arms: Sequence[Arm]) -> list[str]:
     """Names of the arms that have an evaluation."""
-    return [arm.name for arm in arms if (directory.evaluate(arm.name) / "evaluation.json").is_file()]
+    return [arm.name for arm in arms if (directory.evaluated(arm.name) / "evaluation.json").is_file()]
 
 
 def _items(directory: RunDir, task: str, names: Sequence[str]) -> list[list[Json]]:
-    return [read_jsonl(directory.evaluate(name) / f"items-{task}.jsonl") for name in names]
+    return [read_jsonl(directory.evaluated(name) / f"items-{task}.jsonl") for name in names]
 
 
 def _column(items_SI: Sequence[Sequence[Json]], name: str) -> list[list[float]]:
@@ -72,7 +72,7 @@ def _task_scores(
         if not arms:
             continue
         items_SI = _items(directory, task, arms)
-        metric = read_json(directory.evaluate(arms[0]) / "evaluation.json")["tasks"][task]["metric"]
+        metric = read_json(directory.evaluated(arms[0]) / "evaluation.json")["tasks"][task]["metric"]
         scores: Json = {"metric": metric, "seeds": len(arms), "method": components[name][0].method}
         if metric != "none":
             scores["score"] = vars(comparison.proportion(_column(items_SI, "correct")))
@@ -142,10 +142,10 @@ def _comparisons(directory: RunDir, task: str, scored: dict[str, list[str]], *, 
 
 
 def _arm(directory: RunDir, arm: Arm) -> Json:
-    train, stages = directory.train(arm.name), {}
+    train, stages = directory.trained(arm.name), {}
     for kind in ("train", "evaluate"):
-        done = directory.stage(f"{kind}/{arm.name}") / "done.json"
-        if done.is_file():
+        records = (folder / "done.json" for folder in directory.records(f"{kind}/{arm.name}"))
+        if (done := next((path for path in records if path.is_file()), None)) is not None:
             stages[kind] = read_json(done)["seconds"]
     result: Any = read_json(train / "result.json") if (train / "result.json").is_file() else None
     curves = read_jsonl(train / "metrics.jsonl") if (train / "metrics.jsonl").is_file() else []
@@ -160,8 +160,9 @@ def _arm(directory: RunDir, arm: Arm) -> Json:
 
 
 def _failure(directory: RunDir, arm: Arm) -> Json | None:
-    for kind in ("train", "evaluate"):
-        path = directory.stage(f"{kind}/{arm.name}") / "failure.json"
-        if path.is_file():
-            return {"stage": f"{kind}/{arm.name}", **read_json(path)}
+    """Why the newest attempt failed; what failed before it does not count any more."""
+    for name in (f"train/{arm.name}", f"evaluate/{arm.name}"):
+        newest = next(iter(directory.records(name)), None)
+        if newest is not None and (newest / "failure.json").is_file():
+            return {"stage": name, **read_json(newest / "failure.json")}
     return None

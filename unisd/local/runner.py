@@ -20,7 +20,8 @@ from unisd.config.load import plain
 from unisd.config.run import SelfDistillRun
 from unisd.failures import StageError, is_disk_full, reason_of
 from unisd.local.child import Assignment, carry_out
-from unisd.local.state import ENDED, StageState, begin, finish, is_finished, log_tail, refresh
+from unisd.local.state import ENDED, StageState, log_tail, refresh
+from unisd.record import begin, finish, is_finished
 from unisd.rundir import RunDir, read_json, write_json
 from unisd.stages import Stage
 

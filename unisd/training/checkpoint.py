@@ -7,7 +7,7 @@ killed at any moment leaves the ones before it untouched. Knows nothing of what 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -103,26 +103,31 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def newest_whole(directory: Path) -> tuple[Path | None, list[str]]:
+def newest_whole(directories: Sequence[Path]) -> tuple[Path | None, list[str]]:
     """The newest checkpoint without fault, and a sentence for each newer one that has one.
+
+    Args:
+        directories: where attempts wrote theirs, the newest attempt's first; an older attempt's count after all of its.
 
     Raises:
         StageError: CheckpointCorrupt, if there are checkpoints and none is whole.
     """
     faults: list[str] = []
-    for path in reversed(checkpoints(directory)):
+    for path in (path for directory in directories for path in reversed(checkpoints(directory))):
         fault = fault_of(path)
         if fault is None:
             return path, faults
         faults.append(f"{path.name} is corrupt ({fault})")
     if faults:
         raise StageError(
-            "CheckpointCorrupt", f"no whole checkpoint in {directory}: {'; '.join(faults)}; remove them to start anew"
+            "CheckpointCorrupt",
+            f"no whole checkpoint in {directories[0]}: {'; '.join(faults)}; remove them to start anew",
         )
     return None, []
 
 
-def keep_newest(directory: Path, count: int) -> None:
-    """Deletes all but the newest `count` checkpoints."""
-    for path in checkpoints(directory)[:-count]:
-        shutil.rmtree(path)
+def keep_newest(directories: Sequence[Path], count: int) -> None:
+    """Deletes all but the newest `count` checkpoints; `directories` as in `newest_whole`."""
+    found = [path for directory in directories for path in reversed(checkpoints(directory))]
+    for path in found[count:]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -63,6 +63,8 @@ class LoopContext:
     probe: Probe | None = None
     probe_every: int | None = None
     log: Callable[[str], None] = lambda _line: None
+    earlier: Sequence[Path] = ()
+    """Directories of earlier attempts, the newest first: their checkpoints go as newer ones come."""
 
 
 @dataclass
@@ -277,7 +279,7 @@ class StepLoop:
             if main:
                 self._gather_checkpoint()
         if main:
-            keep_newest(self.context.directory, self.context.arm.training.keep_checkpoints)
+            keep_newest([self.context.directory, *self.context.earlier], self.context.arm.training.keep_checkpoints)
         self.accelerator.wait_for_everyone()  # it stands before anybody goes on
 
     def _gather_checkpoint(self) -> None:

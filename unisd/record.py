@@ -1,0 +1,54 @@
+"""What stands on disk about a stage: whose result lies there, by the hash of its inputs, and whether it is finished.
+
+Written by whoever carries a stage out: the local runner for its children, `unisd STAGE` for itself.
+"""
+
+import shutil
+from pathlib import Path
+
+from unisd.rundir import RunDir, read_json, write_json
+from unisd.stages import Stage
+
+
+def is_finished(directory: RunDir, stage: Stage) -> bool:
+    """Whether a result of exactly this stage, by its hash, lies there already, from whatever attempt."""
+    return any(_recorded_hash(folder / "done.json") == stage.hash for folder in directory.records(stage.name))
+
+
+def _recorded_hash(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    found: str = read_json(path)["hash"]
+    return found
+
+
+def begin(directory: RunDir, stage: Stage) -> None:
+    """Clears what other inputs left behind; what an interrupted attempt at the same stage left is kept."""
+    folder = directory.stage(stage.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("done.json", "failure.json", "progress.json"):
+        (folder / name).unlink(missing_ok=True)
+    if _recorded_hash(folder / "started.json") != stage.hash:
+        for output in _outputs(directory, stage):
+            shutil.rmtree(output, ignore_errors=True)
+        (folder / "log.txt").unlink(missing_ok=True)
+        write_json(folder / "started.json", {"hash": stage.hash})
+
+
+def _outputs(directory: RunDir, stage: Stage) -> list[Path]:
+    match stage.kind:
+        case "prepare":
+            return [directory.prepared]
+        case "contexts":
+            return [directory.contexts]
+        case "report":
+            return [directory.report]
+        case "train":
+            return [directory.train(stage.arm.name)] if stage.arm else []
+        case "evaluate":
+            return [directory.evaluate(stage.arm.name)] if stage.arm else []
+
+
+def finish(directory: RunDir, stage: Stage, seconds: float) -> None:
+    """Records that a stage is done."""
+    write_json(directory.stage(stage.name) / "done.json", {"hash": stage.hash, "seconds": seconds})
