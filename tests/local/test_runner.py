@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from unisd.local.runner import Options
 from unisd.rundir import RunDir, read_json
 
 HERE = Path(__file__).parent
@@ -46,20 +47,20 @@ class Bench:
     def behave(self, stage: str, wish: str) -> None:
         (self.root / "behave" / stage.replace("/", "-")).write_text(wish)
 
-    def start(self, parallelism: int = 1) -> "subprocess.Popen[str]":
+    def start(self, parallelism: int = 1, devices: int = 0, per_device: int = 1) -> "subprocess.Popen[str]":
         command = [
             sys.executable,
             str(HERE / "work.py"),
             str(self.root / "run.yaml"),
             str(self.directory.root),
-            str(parallelism),
+            *map(str, (parallelism, devices, per_device)),
         ]
         environment = {**os.environ, "PYTHONPATH": str(HERE)}
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
-    def run(self, parallelism: int = 1) -> int:
+    def run(self, *machine: int) -> int:
         (self.root / "events").unlink(missing_ok=True)
-        process = self.start(parallelism)
+        process = self.start(*machine)
         self.told = process.communicate(timeout=60)[1]
         return process.returncode
 
@@ -94,6 +95,16 @@ def alive(pid: int) -> bool:
         return False
 
 
+def devices_at_once(events):
+    """Of each device, the most stages that ran on it at once; and the most on all of them."""
+    running, most, total = {}, {}, 0
+    for kind, _, device in events:
+        running[device] = running.get(device, 0) + (1 if kind == "start" else -1)
+        most[device] = max(most.get(device, 0), running[device])
+        total = max(total, sum(running.values()))
+    return most, total
+
+
 def test_all_stages_run_once_in_order(bench):
     assert bench.run() == 0
     assert sorted(bench.ended) == sorted(ALL)
@@ -126,12 +137,27 @@ def test_finished_stages_are_skipped_and_changed_ones_run_anew(bench):
 def test_parallelism(bench):
     for name in ("train/a-1", "train/b-1"):
         bench.behave(name, "sleep 1.0")
-    assert bench.run(parallelism=2) == 0
-    open_now = most = 0
-    for event in bench.events:
-        open_now += 1 if event[0] == "start" else -1
-        most = max(most, open_now)
+    assert bench.run(2) == 0
+    _, most = devices_at_once(bench.events)
     assert most == 2
+
+
+@pytest.mark.parametrize(
+    ("devices", "parallelism", "per_device", "slots"),
+    [(0, 3, 5, 3), (2, 1, 1, 1), (2, 4, 1, 2), (2, 4, 2, 4), (2, 3, 2, 3), (1, 16, 12, 12)],
+)
+def test_how_many_stages_run_at_once(devices, parallelism, per_device, slots):
+    assert Options(devices, parallelism, per_device).slots == slots
+
+
+def test_components_share_devices_evenly(tmp_path):
+    components = [{"name": name, "preset": "ema"} for name in "abcd"]
+    bench = Bench(tmp_path, components=components)
+    for name in "abcd":
+        bench.behave(f"train/{name}-1", "sleep 2.5")
+    assert bench.run(4, 2, 2) == 0
+    most, _ = devices_at_once(bench.events)
+    assert most == {"0": 2, "1": 2}
 
 
 @pytest.mark.parametrize(("wish", "reason", "code"), [("fail", "BadInput", 65), ("die", "Killed", -9)])

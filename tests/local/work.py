@@ -47,7 +47,8 @@ def main() -> None:
     from unisd.stages import stages
 
     run = load_run(Path(sys.argv[1]))
-    options = Options(parallelism=int(sys.argv[3]), work=record, preload=())
+    parallelism, devices, per_device = map(int, sys.argv[3:])
+    options = Options(devices, parallelism, per_device, work=record, preload=())
     try:
         runner = Runner(run, RunDir(Path(sys.argv[2])), stages(run, {}), options, lambda _states: None)
         states = runner.to_end()

@@ -9,6 +9,7 @@ from unisd.cli.console import BAD_INPUT, INTERRUPTED, Commands, complain, load, 
 
 if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
+    from unisd.local.runner import Options
     from unisd.stages import Stage
 
 
@@ -19,7 +20,10 @@ def add(commands: Commands) -> None:
     run.add_argument("--directory", type=Path, help="where results go; default runs/NAME")
     run.add_argument("--dry-run", action="store_true", help="show the stages and which are finished; run nothing")
     run.add_argument("--devices", type=int, help="GPUs to use; default all")
-    run.add_argument("--parallelism", type=int, help="components at once; default spec.parallelism")
+    run.add_argument("--per-device", type=int, help="components that share a GPU; default 1")
+    run.add_argument(
+        "--parallelism", type=int, help="components at once; default spec.parallelism, or all that --per-device allows"
+    )
     run.set_defaults(command=_run)
 
 
@@ -59,12 +63,12 @@ def run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]
     from unisd.failures import StageError
     from unisd.local.devices import visible_devices
     from unisd.local.display import display
-    from unisd.local.runner import Options, Runner, succeeded
+    from unisd.local.runner import Runner, succeeded
     from unisd.rundir import RunDir
 
     devices = visible_devices() if options.devices is None else options.devices
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    machine = Options(devices=devices, parallelism=options.parallelism or run.spec.parallelism)
+    machine = _machine(run, devices, options)
     try:
         with display(console) as show:
             runner = Runner(run, RunDir(directory), found, machine, show)
@@ -81,6 +85,14 @@ def run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]
             console.print(f"\n{state.stage.name}, the end of its log:", style="red")
             console.print(state.failure.get("logTail", ""), markup=False, highlight=False)
     return 0 if succeeded(run, states) else 1
+
+
+def _machine(run: "SelfDistillRun", devices: int, options: argparse.Namespace) -> "Options":
+    from unisd.local.runner import Options
+
+    per_device: int | None = options.per_device
+    places = devices * (per_device or 0)
+    return Options(devices, options.parallelism or places or run.spec.parallelism, per_device or 1)
 
 
 def _summarise(console: "object", directory: Path) -> None:

@@ -36,7 +36,9 @@ def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", type=Path, help="the run's directory; default runs/NAME")
     parser.add_argument("--component", help="show: whose contexts; default the first that has teachers")
     parser.add_argument("--example", action="append", default=[], help="show: id of a training row; default the first")
-    parser.set_defaults(command=_contexts, kind="contexts", dry_run=False, devices=None, parallelism=None)
+    parser.set_defaults(
+        command=_contexts, kind="contexts", dry_run=False, devices=None, parallelism=None, per_device=None
+    )
 
 
 def _stage(options: argparse.Namespace) -> int:

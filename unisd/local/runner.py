@@ -37,7 +37,9 @@ class Options:
     devices: int = 0
     """GPUs; 0 means that stages share the CPU."""
     parallelism: int = 1
-    """Components at once; each has a device of its own if there are devices."""
+    """Components at once."""
+    per_device: int = 1
+    """Components that may share one GPU: small models leave most of it idle."""
     work: Callable[[Assignment], None] = carry_out
     """What a child process does."""
     preload: tuple[str, ...] = ("unisd.local.preload",)
@@ -46,7 +48,7 @@ class Options:
     @property
     def slots(self) -> int:
         """Stages at once."""
-        return min(self.parallelism, self.devices) if self.devices else self.parallelism
+        return min(self.parallelism, self.devices * self.per_device) if self.devices else self.parallelism
 
     @property
     def threads(self) -> int:
@@ -135,9 +137,8 @@ class Runner:
 
     def _start(self, context: Any, state: StageState) -> None:
         begin(self.directory, state.stage)
-        taken = {running.state.device for running in self._running}
-        free = [device for device in range(self.options.devices) if device not in taken]
-        state.device = free[0] if free else None
+        taken = [running.state.device for running in self._running]
+        state.device = min(range(self.options.devices), key=taken.count, default=None)
         assignment = Assignment(self.run, self.directory.root, state.stage, state.device, self.options.threads)
         process = context.Process(target=self.options.work, args=(assignment,), name=state.stage.name)
         process.start()
