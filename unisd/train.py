@@ -8,9 +8,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import set_seed
@@ -24,17 +24,21 @@ from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.prometheus import MetricsServer
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared, load_examples, load_prepared
+from unisd.rollouts.servers import servers
 from unisd.rundir import Json, read_json, read_jsonl, write_json, write_jsonl
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
 from unisd.training.checkpoint import MANIFEST, complete_directory, newest_whole, step_of
+from unisd.training.deepspeed import deepspeed_config, use_no_compiled_ops
 from unisd.training.export import export
 from unisd.training.loop import LoopContext, StepLoop, StopFlag
 from unisd.training.probe import probe_for
+from unisd.training.rollouts import InProcess, Rollouts, Served
 from unisd.training.rows import ReferenceRow, Rows, reference_rows, sample_rows
 from unisd.training.sampler import StepSampler
+from unisd.training.saving import STATE, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -49,24 +53,28 @@ def train(job: Job) -> None:
     directory = job.directory.train(arm.name)
     started = time.monotonic()
     torch.set_num_threads(arm.training.threads or torch.get_num_threads())
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     set_seed(arm.seed)
     checkpoint, faults = newest_whole([directory, *job.directory.earlier(arm.name)])
     for fault in faults:
         logger.warning("%s; going on from the one before", fault)
     if _rank() == 0:
         _go_on_from(checkpoint, directory)
-    with _stop_on_sigterm() as stop, _served(job, arm):
-        trainer, prepared = _trainer(job, directory, stop)
+    prepared = load_prepared(job.directory.prepared)
+    with _stop_on_sigterm() as stop, _served(job, arm), _rollouts(job, prepared.model, stop) as rollouts:
+        trainer = _trainer(job, prepared, rollouts, stop, checkpoint)
         trainer.run_to_end(checkpoint)
+        weights = trainer.weights()
     if trainer.accelerator.is_main_process:
-        _finish(job, trainer, prepared, time.monotonic() - started)
+        _finish(job, trainer, weights, prepared, time.monotonic() - started)
 
 
-def _finish(job: Job, trainer: StepLoop, prepared: Prepared, seconds: float) -> None:
+def _finish(job: Job, trainer: StepLoop, weights: Weights, prepared: Prepared, seconds: float) -> None:
     arm = job.required_arm
     directory = job.directory.train(arm.name)
     best = trainer.best if job.spec.evaluation.checkpoint == "best" else None
-    export(trainer, directory / "best" if best else None, directory / "adapter", job=job, prepared=prepared)
+    export(trainer, directory / "best" if best else weights, directory / "adapter", job=job, prepared=prepared)
     steps = read_jsonl(directory / "metrics.jsonl")
     shares = _shares(steps)
     warnings = [*_broken_bounds(trainer), *_weak_mechanisms(shares)]
@@ -112,25 +120,39 @@ def _weak_mechanisms(shares: dict[str, float], least: float = 0.01) -> list[str]
     ]
 
 
-def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepared]:
-    arm, prepared = job.required_arm, load_prepared(job.directory.prepared)
+@contextmanager
+def _rollouts(job: Job, model: Path, stop: StopFlag) -> Iterator[Rollouts]:
+    """Where completions come from; servers only serve arms that sample while they train."""
+    arm, ending = job.required_arm, stop_ids(load_tokenizer(model), model)
+    if job.spec.rollout.engine != "vllm" or not arm.samples:
+        yield InProcess(ending)
+        return
+    with closing(servers(ending, lambda: stop.raised)) as client:
+        yield Served(client, arm.name, arm.training.precision)
+
+
+def _trainer(job: Job, prepared: Prepared, rollouts: Rollouts, stop: StopFlag, checkpoint: Path | None) -> StepLoop:
+    arm, directory = job.required_arm, job.directory.train(job.required_arm.name)
     tokenizer = load_tokenizer(prepared.model)
     table = _table(job, tokenizer)
     count = len(load_examples(job.directory.prepared / "train.jsonl")) if table is None else len(table)
-    rows_per_step = arm.training.per_device_batch_size * arm.training.gradient_accumulation_steps * _world()
-    sampler = StepSampler(count, rows_per_step, arm.training.epochs, arm.seed, arm.training.max_steps)
+    sampler = StepSampler(count, _rows_per_step(arm, checkpoint), arm.training.epochs, arm.seed, arm.training.max_steps)
     context = LoopContext(
         arm=arm,
         directory=directory,
         sampler=sampler,
+        rollouts=rollouts,
         progress=job.progress,
         stop=stop,
-        probe=probe_for(job, tokenizer, prepared),
+        probe=probe_for(job, tokenizer),
         probe_every=job.spec.evaluation.every_steps,
         log=logger.warning,
         earlier=job.directory.earlier(arm.name),
     )
-    arguments = common_arguments(arm, directory, len(sampler))
+    deepspeed = deepspeed_config(job.spec.trainer.deepspeed.stage, _world(), arm.training)
+    if deepspeed and not torch.cuda.is_available():
+        use_no_compiled_ops()
+    arguments = common_arguments(arm, directory, len(sampler), deepspeed)
     lora = job.spec.model.lora
     common: dict[str, Any] = {
         "model": _student(arm, prepared.model),
@@ -140,8 +162,8 @@ def _trainer(job: Job, directory: Path, stop: StopFlag) -> tuple[StepLoop, Prepa
     if table is not None:
         from unisd.baselines.sft import reference_trainer
 
-        return reference_trainer(tokenizer, table, arguments, **common), prepared
-    return _unisd_trainer(job, tokenizer, prepared, arguments, **common), prepared
+        return reference_trainer(tokenizer, table, arguments, **common)
+    return _unisd_trainer(job, tokenizer, prepared, arguments, **common)
 
 
 def _table(job: Job, tokenizer: Any) -> list[ReferenceRow] | None:
@@ -164,6 +186,7 @@ def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict
     from unisd.training.trainer import UniSDTrainer
 
     arm = job.required_arm
+    teacher = _teacher_of(arm, prepared.model)  # a copy of the model is loaded before DeepSpeed is told of, whole
     return UniSDTrainer(
         args=SDFTConfig(
             **arguments,
@@ -176,7 +199,7 @@ def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict
         ),
         train_dataset=_rows(job, tokenizer),
         processing_class=tokenizer,
-        teacher=_teacher_of(arm, prepared.model),
+        teacher=teacher,
         stop_ids=stop_ids(tokenizer, prepared.model),
         instructions=[*INSTRUCTIONS, *prepared.values["instructions"]],
         **common,
@@ -185,20 +208,23 @@ def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict
 
 def _student(arm: Arm, path: Path) -> Any:
     """The model to train; all its weights in float32 if they are to move, which in bfloat16 loses small updates."""
+    return _model(arm, path, "float32" if arm.training.fine_tuning == "full" else arm.training.precision)
+
+
+def _model(arm: Arm, path: Path, precision: Literal["bfloat16", "float32"]) -> Any:
     register_packed_attention()
-    full = arm.training.fine_tuning == "full"
     attention = {"auto": PACKED, "sdpa": PACKED}.get(arm.training.attention, arm.training.attention)
-    model = load_model(path, "float32" if full else arm.training.precision)
+    model = load_model(path, precision)
     model.set_attn_implementation(attention)
     return model
 
 
 def _teacher_of(arm: Arm, path: Path) -> Callable[[Any], Teacher]:
+    copy = _model(arm, path, arm.training.precision) if arm.training.fine_tuning == "full" else None
+
     def build(model: Any) -> Teacher:
         ema = arm.objective.ema
-        if arm.training.fine_tuning == "full":
-            copy = load_model(path, arm.training.precision, device=str(next(model.parameters()).device))
-            copy.set_attn_implementation(model.config._attn_implementation)
+        if copy is not None:
             return FullTeacher(model, copy, ema)
         return BaseTeacher(model) if ema is None else EmaAdapterTeacher(model, ema)
 
@@ -222,6 +248,13 @@ def _rows(job: Job, tokenizer: Any) -> Rows:
         path = job.directory.contexts / "negatives.jsonl"
         negatives = {row["id"]: row["demonstration"] for row in read_jsonl(path)}
     return Rows(examples, arm, tokenizer, donors=donors, instructions=instructions, negatives=negatives)
+
+
+def _rows_per_step(arm: Arm, checkpoint: Path | None) -> int:
+    """Rows of one optimiser step; those of the checkpoint, if there is one, which others may have written."""
+    if checkpoint is not None:
+        return int(read_json(checkpoint / STATE)["rows_per_step"])
+    return arm.training.per_device_batch_size * arm.training.gradient_accumulation_steps * _world()
 
 
 def _world() -> int:

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save
 
 from tests.rollouts.fake_vllm import FakeVllm, Served
+from unisd.failures import StageError
 from unisd.rollouts.agent import AgentSettings, agent_app
 from unisd.rollouts.types import Sampling
-from unisd.rollouts.vllm_engine import ClientSettings, Policy, RolloutError, VllmEngine
+from unisd.rollouts.vllm_engine import ClientSettings, Policy, VllmEngine
 
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "auto_mapping": "x"}
 
@@ -262,6 +263,7 @@ def test_a_server_added_later_is_used_and_brought_to_the_version(make_engine, ma
     engine = make_engine(lambda: urls)
     engine.publish(Policy("star-1", 3, adapter(3)))
     urls.append(two.url)
+    time.sleep(0.3)  # servers are looked for a few times a second
     assert versions_of(sampled(engine)) == {3}
     assert two.vllm.adapters == {"star-1-v3": 3}
 
@@ -277,9 +279,9 @@ def test_generation_waits_for_a_server_that_is_not_up_yet(make_engine, pod):
 
 def test_patience_ends_with_a_reason(make_engine):
     engine = make_engine(["http://127.0.0.1:9"], patience=0.5)
-    with pytest.raises(RolloutError, match=r"http://127.0.0.1:9"):
+    with pytest.raises(StageError, match=r"http://127.0.0.1:9"):
         engine.publish(Policy("star-1", 1, adapter(1)))
-    with pytest.raises(RolloutError, match="known: none"):
+    with pytest.raises(StageError, match="known: none"):
         sampled(make_engine([], patience=0.2))
 
 

@@ -22,6 +22,9 @@ class Guard(Config):
     """Largest share of repeated 4-grams within a completion, averaged. Default 0.6."""
     min_entropy: Annotated[float, Field(ge=0.0)] = 0.0
     """Smallest mean entropy of the student's token distribution, in nats. Default 0 (off)."""
+    max_logp_difference: Annotated[float, Field(gt=0.0)] = 0.2
+    """Largest mean difference at one step between rollouts' and trainer's log-probabilities of the same tokens, in
+    nats; above it the component stops with PolicyDiverged. bfloat16 alone makes 0.01 to 0.05. Default 0.2."""
     max_non_finite: PositiveInt = 3
     """Steps in a row with a non-finite loss or gradient before the component stops. Default 3."""
 

@@ -25,6 +25,8 @@ STEP_METRICS: dict[str, str] = {
     "share_clip": "‖g − g without clip‖ / ‖g without clip‖ at the last hidden state",
     "share_ema": "‖ΔW teacher‖ / ‖ΔW student‖",
     "on_policy": "1 where the step learnt on the student's completions, 0 on reference demonstrations",
+    "logp_difference": "mean |log π of the rollout − log π of the trainer| over unmasked sampled tokens, nats",
+    "policy_lag": "versions that the slowest rollout server lags behind the trainer",
     "completion_tokens": "mean length of completions, tokens",
     "truncated_share": "share of completions without a stop token",
     "leak_share": "share of completions that repeat a 5-gram of the template's own instructions",
@@ -40,5 +42,6 @@ STEP_METRICS: dict[str, str] = {
     "seconds_sample": "wall-clock time of sampling, seconds",
     "seconds_score": "wall-clock time of scoring, seconds",
     "seconds_learn": "wall-clock time of forward, backward and update, seconds",
+    "seconds_push": "longest push of the newest policy to a rollout server, seconds",
     "memory_gib": "peak memory so far (device if there is one, else resident), GiB",
 }

@@ -19,6 +19,8 @@ class Progress:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._started: tuple[int, float] | None = None
+        self.policy: tuple[int, int] | None = None
+        """Versions of the policy: the trainer's, and the one of the rollout server farthest behind."""
         self.snapshot: dict[str, Any] = {}
 
     def update(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
@@ -35,7 +37,14 @@ class Progress:
             "progressPercentage": round(100 * step / total) if total else 100,
             "estimatedRemainingSeconds": None if remaining is None else round(remaining),
             "metrics": dict(metrics or {}),
+            **self._policy_version(),
             "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         if self._path is not None:
             write_json(self._path, self.snapshot)
+
+    def _policy_version(self) -> dict[str, Any]:
+        if self.policy is None:
+            return {}
+        trainer, rollout = self.policy
+        return {"policyVersion": {"trainer": trainer, "rollout": rollout}}

@@ -35,6 +35,9 @@ _FORWARDED = {("POST", "/v1/completions"), ("GET", "/v1/models")}
 _PROBES = ("/healthz", "/readyz")
 _LONGEST_REQUEST = 64 << 20
 _PASSED_ON = ("content-type",)
+_INCOMING = ".incoming-"
+_DIGEST = "sha256"
+"""File beside an adapter."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,11 @@ class _Agent:
     session: ClientSession
     metrics: _Metrics = field(default_factory=_Metrics)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(init=False)
+    """What each version that was loaded consists of, in the order of loading."""
+
+    def __post_init__(self) -> None:
+        self.digests = _remembered(self.settings.directory)
 
     # -- what vLLM says
 
@@ -104,7 +111,7 @@ class _Agent:
         """Receives a version, has vLLM load it and the oldest unloaded; acknowledged when vLLM has answered."""
         name = served_name(component, version)
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=self.settings.directory, prefix=".incoming-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.settings.directory, prefix=_INCOMING) as folder:
             weights = Path(folder) / "adapter_model.safetensors"
             digest, size = await self._receive(request, weights)
             (Path(folder) / "adapter_config.json").write_text(json.dumps(read_config(weights)), encoding="utf-8")
@@ -113,8 +120,7 @@ class _Agent:
                 if name in await self.held():
                     self._same(name, digest)
                 else:
-                    await self._load(name, Path(folder))
-                    self.digests[name] = digest
+                    await self._load(name, Path(folder), digest)
                     await self._unload_oldest(component)
         seconds = {"transfer": received - began, "load": time.monotonic() - received}
         self.metrics.transfer.observe(seconds["transfer"])
@@ -139,9 +145,10 @@ class _Agent:
         if self.digests.get(name) != digest:
             raise web.HTTPConflict(text=f"{name} is held with other weights: a version is never used twice\n")
 
-    async def _load(self, name: str, received: Path) -> None:
+    async def _load(self, name: str, received: Path, digest: str) -> None:
         """The files stay as long as vLLM holds the version: it may drop one from its cache and read it again."""
         folder = self.settings.directory / name
+        (received / _DIGEST).write_text(digest, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(received, folder, copy_function=os.link)
         body = {"lora_name": name, "lora_path": str(folder)}
@@ -149,15 +156,25 @@ class _Agent:
             if answer.status != 200:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise web.HTTPBadGateway(text=f"vLLM did not load {name}: {await answer.text()}\n")
+        self.digests.pop(name, None)
+        self.digests[name] = digest
 
     async def _unload_oldest(self, component: str) -> None:
-        for version in (await self.versions(component))[: -self.settings.keep]:
-            name = served_name(component, version)
+        """Those that were loaded first go, whatever their number: an evaluator may bring the best of earlier steps."""
+        held = {served_name(component, version) for version in await self.versions(component)}
+        unknown, known = held.difference(self.digests), [name for name in self.digests if name in held]
+        for name in [*sorted(unknown), *known][: -self.settings.keep]:
             async with self.ask("POST", "/v1/unload_lora_adapter", json={"lora_name": name}) as answer:
                 if answer.status != 200:
                     logger.warning("vLLM did not unload %s: %s", name, await answer.text())
             shutil.rmtree(self.settings.directory / name, ignore_errors=True)
             self.digests.pop(name, None)
+
+
+def _remembered(directory: Path) -> dict[str, str]:
+    """What an agent before this one had loaded, oldest first: it may have been restarted alone."""
+    files = sorted(directory.glob(f"*/{_DIGEST}"), key=lambda path: path.stat().st_mtime)
+    return {path.parent.name: path.read_text(encoding="utf-8") for path in files}
 
 
 _AGENT: web.AppKey[_Agent] = web.AppKey("agent", _Agent)
@@ -176,8 +193,9 @@ def agent_app(settings: AgentSettings) -> tuple[web.Application, web.Application
     inside.router.add_get("/progress", _progress)
 
     async def connected(_app: web.Application) -> AsyncIterator[None]:
-        shutil.rmtree(settings.directory, ignore_errors=True)
         settings.directory.mkdir(parents=True, exist_ok=True)
+        for left_over in settings.directory.glob(f"{_INCOMING}*"):
+            shutil.rmtree(left_over)
         timeout = ClientTimeout(total=None, connect=5, sock_read=600)
         async with ClientSession(timeout=timeout) as session:
             app[_AGENT] = inside[_AGENT] = _Agent(settings, session)
@@ -220,9 +238,12 @@ async def _put_policy(request: web.Request) -> web.StreamResponse:
 
 
 async def _get_policy(request: web.Request) -> web.StreamResponse:
-    component = request.match_info["component"]
+    """The versions of a component that vLLM holds, and what they consist of: a client need not send those again."""
+    agent, component = request.app[_AGENT], request.match_info["component"]
     check_component(component)
-    return web.json_response({"component": component, "versions": await request.app[_AGENT].versions(component)})
+    versions = await agent.versions(component)
+    digests = {version: agent.digests.get(served_name(component, version)) for version in versions}
+    return web.json_response({"component": component, "versions": versions, "sha256": digests})
 
 
 async def _forward(request: web.Request) -> web.StreamResponse:

@@ -1,35 +1,43 @@
 """Generation by vLLM servers behind their policy agents: a `RolloutEngine` over HTTP.
 
-Used by the trainer and by evaluation where `rollout.engine` is vllm. A version of the policy is brought to a server
-before any request to it names that version; a server that lost it (a restart) answers 404 and is given it again. So
-every completion comes from the version that was asked for, whatever happens to servers in between. Requests are
-spread over all servers, retried elsewhere when one is lost, and cancelled when nobody reads the answers any more.
+Used by the trainer, by evaluation and by the contexts stage where `rollout.engine` is vllm (`rollouts.servers`). A
+version of the policy is brought to a server before any request to it names that version; a server that lost it (a
+restart) answers 404 and is given it again. So every completion comes from the version that was asked for, whatever
+happens to servers in between. Requests are spread over all servers, retried elsewhere when one is lost, and cancelled
+when nobody reads the answers any more.
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from unisd.failures import StageError
 from unisd.rollouts.policy import served_name
 from unisd.rollouts.types import Completion, Sampling
 
 logger = logging.getLogger(__name__)
 _BASE = "base"
 """Name under which every server offers the model without adapters."""
+_LOOK_SECONDS = 0.2
+"""Time between two looks at whether to stop, or for servers that are new."""
+_TROUBLES = (ClientError, TimeoutError, json.JSONDecodeError)
+_Answer = TypeVar("_Answer")
 
 
-class RolloutError(Exception):
-    """No server answered for longer than the client was told to wait."""
+class RolloutStopped(Exception):  # noqa: N818 - not an error: the client was asked to stop
+    """What was asked of the servers was given up, because the client was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,11 @@ class Policy:
         """Name to ask a server for."""
         return served_name(self.component, self.version) if self.version else _BASE
 
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the body."""
+        return hashlib.sha256(self.body).hexdigest()
+
 
 @dataclass(frozen=True)
 class ClientSettings:
@@ -55,12 +68,15 @@ class ClientSettings:
     """The component's key."""
     stop_ids: frozenset[int]
     """Tokens that end a completion."""
-    patience_seconds: float = 1800.0
-    """Longest time without any usable server before giving up: a server may still be loading its model."""
+    patience_seconds: float = 1500.0
+    """Longest time without any usable server before giving up: a server may still be loading its model. Shorter than
+    the time after which processes of a training give each other up (1800 s), so that this reason is the one told."""
     request_seconds: float = 600.0
     """Longest time of one request."""
     per_server: int = 256
     """Requests in flight at one server."""
+    stopped: Callable[[], bool] = lambda: False
+    """Whether to give up what was asked for; looked at while waiting."""
 
 
 @dataclass
@@ -69,6 +85,8 @@ class _Server:
 
     url: str
     holds: str = ""
+    newest: int = 0
+    """The version that it acknowledged last."""
     flight: int = 0
     failures: int = 0
     resting_until: float = 0.0
@@ -94,10 +112,11 @@ class VllmEngine:
         """
         self._find, self._settings = servers, settings
         self._stop_ids = sorted(settings.stop_ids)
-        self._policy = Policy("base", 0)
+        self._policy = Policy(_BASE, 0)
         self._servers: dict[str, _Server] = {}
+        self._found_at = float("-inf")
         self.push_seconds: list[float] = []
-        """Duration of each push since the last `publish`, seconds."""
+        """Duration of each push of the published version, seconds."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._thread.start()
@@ -105,42 +124,118 @@ class VllmEngine:
 
     def close(self) -> None:
         """Cancels whatever is in flight and ends the client's thread."""
-        self._wait(self._end())
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
+    # -- what others ask for
+
+    def offer(self, policy: Policy) -> None:
+        """Makes a version the one that is asked for, and brings it to the servers that answer at once."""
+        if policy.model != self._policy.model:
+            self._policy, self.push_seconds = policy, []
+        self._wait(self._offer())
+
     def publish(self, policy: Policy) -> None:
-        """Makes a version the one that completions come from, and brings it to every server that answers.
+        """The same, and waits until a server holds it.
 
         Raises:
-            RolloutError: no server took it within the client's patience.
+            StageError: RolloutCrash, no server took it within the client's patience.
+            RolloutStopped: the client was asked to stop.
         """
-        self._policy, self.push_seconds = policy, []
-        self._wait(self._publish())
+        self.offer(policy)
+        self._wait(self._somewhere())
+
+    @property
+    def slowest(self) -> int:
+        """The version that the server farthest behind acknowledged last."""
+        return min((server.newest for server in self._servers.values()), default=0)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Completion]:
         """Completions of all prompts under the published version, each as soon as it is finished.
 
         Raises:
-            RolloutError: no server answered within the client's patience.
+            StageError: RolloutCrash, no server answered within the client's patience.
+            RolloutStopped: the client was asked to stop.
         """
-        found: queue.Queue[Completion | BaseException] = queue.Queue()
-        running = [self._submit(index, prompt, sampling, found) for index, prompt in enumerate(prompts)]
+
+        async def one(index: int, prompt: Sequence[int]) -> Completion:
+            answer = await self._ask(_generation(prompt, sampling, index) | {"stop_token_ids": self._stop_ids})
+            return _completion(index, answer, self._settings.stop_ids)
+
+        yield from self._each([partial(one, index, prompt) for index, prompt in enumerate(prompts)])
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, base: bool = False
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Log-probabilities at temperature 1 of given completions' tokens, with the index of each, as they come.
+
+        Args:
+            prompts: token ids.
+            completions: token ids, one for each prompt.
+            base: under the model without adapters, whatever is published.
+
+        Raises:
+            StageError, RolloutStopped: as `generate`.
+        """
+
+        async def one(index: int) -> tuple[int, list[float]]:
+            first, ids = len(prompts[index]), [*prompts[index], *completions[index]]
+            body = {"prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+            told = (await self._ask(body, base=base))["choices"][0]["prompt_logprobs"]
+            return index, [told[place][str(ids[place])]["logprob"] for place in range(first, len(ids))]
+
+        yield from self._each([partial(one, index) for index in range(len(prompts))])
+
+    # -- from the caller's thread to the client's own
+
+    def _wait(self, work: Coroutine[Any, Any, _Answer]) -> _Answer:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while True:
+            try:
+                return future.result(timeout=_LOOK_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    raise
+                if self._settings.stopped():
+                    future.cancel()
+                    raise RolloutStopped from None
+
+    def _each(self, work: Sequence[Callable[[], Awaitable[_Answer]]]) -> Iterator[_Answer]:
+        """The answers as they come; what nobody waits for any more is cancelled."""
+        found: queue.Queue[_Answer | BaseException] = queue.Queue()
+        running = [self._submit(item, found) for item in work]
         try:
-            for _ in prompts:
-                answer = found.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+            for _ in work:
+                yield self._next(found)
         finally:
             for future in running:
                 future.cancel()
 
-    # -- the client's own thread
+    def _next(self, found: "queue.Queue[_Answer | BaseException]") -> _Answer:
+        while not self._settings.stopped():
+            try:
+                answer = found.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        raise RolloutStopped
 
-    def _wait(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _submit(
+        self, work: Callable[[], Awaitable[_Answer]], found: "queue.Queue[_Answer | BaseException]"
+    ) -> "Future[None]":
+        async def told() -> None:
+            try:
+                found.put(await work())
+            except Exception as error:  # noqa: BLE001 - carried to the thread that reads, and raised there
+                found.put(error)
+
+        return asyncio.run_coroutine_threadsafe(told(), self._loop)
+
+    # -- the client's own thread
 
     async def _open(self) -> ClientSession:
         headers = {"Authorization": f"Bearer {self._settings.key}"}
@@ -154,25 +249,18 @@ class VllmEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
 
-    def _submit(
-        self, index: int, prompt: Sequence[int], sampling: Sampling, found: "queue.Queue[Completion | BaseException]"
-    ) -> "Future[None]":
-        async def work() -> None:
-            try:
-                found.put(await self._complete(index, prompt, sampling))
-            except Exception as error:  # noqa: BLE001 - carried to the thread that reads, and raised there
-                found.put(error)
-
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)
-
-    def _refresh(self) -> None:
-        urls = set(self._find())
+    async def _refresh(self) -> None:
+        """Takes in servers that came or went, at most every so often: it may be a question to a name server."""
+        if time.monotonic() - self._found_at < _LOOK_SECONDS:
+            return
+        self._found_at = time.monotonic()
+        urls = set(await asyncio.to_thread(self._find))
         self._servers = {url: self._servers.get(url) or _Server(url) for url in urls}
 
     async def _choose(self, deadline: float) -> _Server:
         """The least busy server that does not rest; waits for one until the deadline."""
         while True:
-            self._refresh()
+            await self._refresh()
             now = time.monotonic()
             able = [
                 s for s in self._servers.values() if s.resting_until <= now and s.flight < self._settings.per_server
@@ -180,46 +268,60 @@ class VllmEngine:
             if able:
                 return min(able, key=lambda server: server.flight)
             if now > deadline:
-                raise RolloutError(
+                raise StageError(
+                    "RolloutCrash",
                     f"no rollout server answered for {self._settings.patience_seconds:.0f} s; "
-                    f"known: {', '.join(sorted(self._servers)) or 'none'}"
+                    f"known: {', '.join(sorted(self._servers)) or 'none'}. See their logs",
                 )
             await asyncio.sleep(0.1)
 
-    async def _publish(self) -> None:
-        deadline = time.monotonic() + self._settings.patience_seconds
-        self._refresh()
-        taken = await asyncio.gather(*(self._try_bring(server) for server in self._servers.values()))
-        while not any(taken):
-            taken = [await self._try_bring(await self._choose(deadline))]
+    async def _offer(self) -> None:
+        await self._refresh()
+        now = time.monotonic()
+        await asyncio.gather(*(self._try_bring(s) for s in self._servers.values() if s.resting_until <= now))
 
-    async def _try_bring(self, server: _Server) -> bool:
+    async def _somewhere(self) -> None:
+        deadline = time.monotonic() + self._settings.patience_seconds
+        while not any(server.holds == self._policy.model for server in self._servers.values()):
+            await self._try_bring(await self._choose(deadline))
+
+    async def _try_bring(self, server: _Server) -> None:
         try:
             await self._bring(server)
-        except (ClientError, TimeoutError) as error:
+        except _TROUBLES as error:
             logger.warning("rollout server %s did not take %s: %s", server.url, self._policy.model, error)
             server.rest()
-            return False
-        return True
 
     async def _bring(self, server: _Server) -> None:
-        """Has a server hold the published version; does nothing where it does."""
+        """Has a server hold the published version; sends nothing where it does."""
         async with server.lock:
             policy = self._policy
             if server.holds == policy.model:
                 return
-            began = time.monotonic()
-            url = f"{server.url}/policies/{policy.component}/{policy.version}"
-            async with self._session.put(url, data=policy.body) as answer:
-                if answer.status in (400, 401, 409, 413):
-                    raise ValueError(f"{url}: {answer.status} {await answer.text()}")
-                answer.raise_for_status()
-            server.holds, server.failures = policy.model, 0
-            self.push_seconds.append(time.monotonic() - began)
+            if not policy.version or not await self._is_held(server, policy):
+                began = time.monotonic()
+                url = f"{server.url}/policies/{policy.component}/{policy.version}"
+                async with self._session.put(url, data=policy.body) as answer:
+                    if answer.status in (400, 401, 409, 413):
+                        raise ValueError(f"{url}: {answer.status} {await answer.text()}")
+                    answer.raise_for_status()
+                self.push_seconds.append(time.monotonic() - began)
+            server.holds, server.newest, server.failures = policy.model, policy.version, 0
 
-    async def _complete(self, index: int, prompt: Sequence[int], sampling: Sampling) -> Completion:
+    async def _is_held(self, server: _Server, policy: Policy) -> bool:
+        """Whether somebody else brought it already: another process of this training, or the trainer before."""
+        url = f"{server.url}/policies/{policy.component}"
+        async with self._session.get(url) as answer:
+            if answer.status == 401:
+                raise ValueError(f"{url}: {answer.status} {await answer.text()}")
+            answer.raise_for_status()
+            held: dict[str, str] = (await answer.json())["sha256"]
+            return held.get(str(policy.version)) == policy.sha256
+
+    async def _ask(self, body: dict[str, Any], *, base: bool = False) -> Any:
+        """vLLM's answer to a request, from whichever server can give it."""
         deadline = time.monotonic() + self._settings.patience_seconds
-        body = _request(prompt, sampling, index) | {"model": self._policy.model, "stop_token_ids": self._stop_ids}
+        body = body | {"model": _BASE if base else self._policy.model}
         while True:
             server = await self._choose(deadline)
             server.flight += 1
@@ -233,16 +335,15 @@ class VllmEngine:
                         raise ValueError(f"{server.url} refused a request: {answer.status} {await answer.text()}")
                     answer.raise_for_status()
                     server.failures = 0
-                    deadline = time.monotonic() + self._settings.patience_seconds
-                    return _completion(index, await answer.json(), self._settings.stop_ids)
-            except (ClientError, TimeoutError, json.JSONDecodeError) as error:
+                    return await answer.json()
+            except _TROUBLES as error:
                 logger.warning("rollout server %s: %s; trying again", server.url, error)
                 server.rest()
             finally:
                 server.flight -= 1
 
 
-def _request(prompt: Sequence[int], sampling: Sampling, index: int) -> dict[str, Any]:
+def _generation(prompt: Sequence[int], sampling: Sampling, index: int) -> dict[str, Any]:
     """A request to `/v1/completions`: token ids in, token ids and log-probabilities at temperature 1 out."""
     return {
         "prompt": list(prompt),

@@ -10,8 +10,8 @@ import math
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from unisd.config.resolve import Arm
 from unisd.failures import StageError
 from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.progress import Progress
+from unisd.rollouts.vllm_engine import RolloutStopped
 from unisd.rundir import write_json
-from unisd.training.checkpoint import complete_directory, keep_newest, staging_of
+from unisd.training.checkpoint import complete_directory
+from unisd.training.deepspeed import backward, step_if_finite
 from unisd.training.guard import GuardWindow
+from unisd.training.rollouts import Rollouts
 from unisd.training.sampler import StepSampler
+from unisd.training.saving import Saving
 
-STATE = "unisd_state.json"
 Metrics = dict[str, float]
 Probe = Callable[[Any, int], float]
 
@@ -58,6 +61,7 @@ class LoopContext:
     arm: Arm
     directory: Path
     sampler: StepSampler
+    rollouts: Rollouts
     progress: Progress = field(default_factory=Progress)
     stop: StopFlag = field(default_factory=StopFlag)
     probe: Probe | None = None
@@ -88,15 +92,10 @@ class _StepEnd(TrainerCallback):  # type: ignore[misc]
         self._loop.finish_step(control)
 
 
-class StepLoop:
+class StepLoop(Saving):
     """Steps, guards, checkpoints and metrics around a subclass's `learn`."""
 
-    accelerator: Any
-    args: Any
-    model: Any
-    model_wrapped: Any
     optimizer: Any
-    state: Any
     train_dataset: Any
     processing_class: Any
 
@@ -124,13 +123,6 @@ class StepLoop:
         """Called after the optimiser changed the weights; returns metrics to add."""
         return {}
 
-    def extra_state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Plain values and tensors that a checkpoint must keep."""
-        return {}, {}
-
-    def restore_extra(self, values: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Takes up what `extra_state` gave."""
-
     # -- one step
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -153,8 +145,29 @@ class StepLoop:
         if not self._applied:
             model.zero_grad(set_to_none=True)
         # Read by accelerate when Transformers asks whether the schedule may move on.
-        self.optimizer._is_overflow = not self._applied
+        if self.engine is None:
+            self.optimizer._is_overflow = not self._applied
+        else:
+            self.engine.optimizer.overflow = not self._applied
         return torch.tensor(result.loss if self._applied else 0.0, device=self.args.device)
+
+    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
+        """The precision of forward passes; accelerate leaves it to DeepSpeed, and DeepSpeed's is not used."""
+        if not self.is_deepspeed_enabled:
+            found: AbstractContextManager[Any] = super().compute_loss_context_manager()  # type: ignore[misc]
+            return found
+        narrow = self.context.arm.training.precision == "bfloat16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=narrow)
+
+    def backward(self, model: nn.Module, loss: torch.Tensor, *, last: bool) -> None:
+        """Adds the gradients of one micro-step; processes reduce theirs with the last one."""
+        if self.engine is not None:
+            backward(self.engine, loss, last=last)
+        elif last:
+            self.accelerator.backward(loss)
+        else:
+            with self.accelerator.no_sync(model):
+                self.accelerator.backward(loss)
 
     def check_stop(self) -> None:
         """Raises StepInterrupted on every process if any was asked to stop; call it before each forward pass."""
@@ -170,11 +183,11 @@ class StepLoop:
 
     def _judge(self, model: nn.Module, result: StepResult) -> bool:
         """Whether the optimiser may use the gradients: finite on every process, and of at least one row."""
+        self._check_agreement(result.metrics)
         if result.rows == 0:
             self.counters["skipped_steps"] += 1
             return False
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        norm = self._gradient_norm(model, not self.any_process(not math.isfinite(result.loss)))
         result.metrics["grad_norm"] = norm
         if not self.any_process(not (math.isfinite(norm) and math.isfinite(result.loss))):
             self.counters["non_finite_in_row"] = 0
@@ -193,12 +206,35 @@ class StepLoop:
             )
         return False
 
+    def _gradient_norm(self, model: nn.Module, usable: bool) -> float:
+        """Of all gradients, before clipping. DeepSpeed, which alone can tell, steps here if they are usable."""
+        if self.engine is not None:
+            return step_if_finite(self.engine, usable)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+
+    def _check_agreement(self, metrics: Metrics) -> None:
+        """Ends a training whose completions do not come from the student that it trains."""
+        difference, bound = metrics.get("logp_difference", 0.0), self.context.arm.training.guard.max_logp_difference
+        if difference > bound:
+            raise StageError(
+                "PolicyDiverged",
+                f"step {self.state.global_step + 1}: rollouts and trainer differ by {difference:.3f} nats on average "
+                f"in the log-probabilities of the same tokens, more than training.guard.maxLogpDifference of {bound}. "
+                "Give servers and trainer the same release and precision, and servers no quantisation",
+            )
+
     def finish_step(self, control: Any) -> None:
         """Metrics, guards, probes and checkpoints after each step; called by Transformers' loop."""
         result = self._result
         assert result is not None, "a step ends after it was run"
         if self._applied:
             result.metrics |= self.after_update()
+        standing = self.context.rollouts.after_step(self)
+        if standing is not None:
+            self.context.progress.policy = (standing.version, standing.slowest)
+            result.metrics["policy_lag"] = float(standing.version - standing.slowest)
+            result.metrics["seconds_push"] = standing.push_seconds
         step, total = self.state.global_step, len(self.context.sampler)
         metrics = self._step_metrics(result)
         self._record(step, total, metrics)
@@ -243,97 +279,18 @@ class StepLoop:
     def _run_probe(self, step: int) -> None:
         """Scores the probe rows; the best adapter so far is kept under `best`."""
         assert self.context.probe is not None
-        score = self.context.probe(self, step)
+        score = None
+        with suppress(RolloutStopped):
+            score = self.context.probe(self, step)
+        self.check_stop()
+        assert score is not None, "what stopped it was agreed upon"
         self.context.log(f"step {step}: probe score {score:.4f}")
         if self.best is None or score > self.best["score"]:
-            self.best = {"step": step, "score": score}
+            self.best, weights = {"step": step, "score": score}, self.weights()
             if self.accelerator.is_main_process:
                 with complete_directory(self.context.directory / "best") as staging:
-                    self.save_weights(staging)
+                    self.save_weights(weights, staging)
                     write_json(staging / "probe.json", self.best)
-
-    # -- checkpoints
-
-    def save_weights(self, directory: Path) -> None:
-        """The student's weights: adapters as PEFT keeps them, or the whole model."""
-        selected = {"selected_adapters": ["default"]} if hasattr(self.model, "peft_config") else {}
-        self.accelerator.unwrap_model(self.model).save_pretrained(directory, **selected)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Called by Transformers while it writes a checkpoint."""
-        if self.accelerator.is_main_process:
-            self.save_weights(Path(output_dir or self.args.output_dir))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
-        """A checkpoint of the state after the newest step, complete or absent: all processes write, the first seals."""
-        target = self.context.directory / f"checkpoint-{self.state.global_step}"
-        stands, main = target.exists(), self.accelerator.is_main_process
-        self.accelerator.wait_for_everyone()  # all have looked before any writes
-        if stands:
-            return
-        self._staging = staging_of(target) / "tree"
-        with complete_directory(target) if main else nullcontext():
-            self.accelerator.wait_for_everyone()  # the place to write to is there
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-            self.accelerator.wait_for_everyone()  # all have written their part
-            if main:
-                self._gather_checkpoint()
-        if main:
-            keep_newest([self.context.directory, *self.context.earlier], self.context.arm.training.keep_checkpoints)
-        self.accelerator.wait_for_everyone()  # it stands before anybody goes on
-
-    def _gather_checkpoint(self) -> None:
-        """Brings what Transformers wrote to its place, and what it does not know of beside it."""
-        from safetensors.torch import save_file
-
-        staging = self._staging.parent
-        written = self._staging / f"checkpoint-{self.state.global_step}"
-        for path in written.iterdir():
-            path.rename(staging / path.name)
-        written.rmdir()
-        self._staging.rmdir()
-        values, tensors = self.extra_state()
-        write_json(staging / STATE, {**self._own_state(), **values})
-        save_file({name: value.contiguous() for name, value in tensors.items()}, staging / "unisd_tensors.safetensors")
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging)
-
-    def _own_state(self) -> dict[str, Any]:
-        return {
-            "counters": self.counters,
-            "guard": self.window.state(),
-            "best": self.best,
-            "warnings": self.warnings,
-            "threads": torch.get_num_threads(),
-        }
-
-    def restore(self, checkpoint: Path) -> None:
-        """Takes up everything of a checkpoint that Transformers does not know of; call it before `train`."""
-        from safetensors.torch import load_file
-
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-        self.counters, self.best, self.warnings = state["counters"], state["best"], state["warnings"]
-        self.window.restore(state["guard"])
-        if state["threads"] != torch.get_num_threads():
-            self.context.log(
-                f"resuming with {torch.get_num_threads()} threads what {state['threads']} began: sums may differ in "
-                "their last bits"
-            )
-        self.restore_extra(state, load_file(checkpoint / "unisd_tensors.safetensors"))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Called by Transformers; adapters are read as they were written, in float32."""
-        from safetensors.torch import load_file
-
-        target = self.accelerator.unwrap_model(model or self.model)
-        if hasattr(target, "peft_config"):
-            from peft import set_peft_model_state_dict
-
-            weights = load_file(Path(resume_from_checkpoint) / "adapter_model.safetensors")
-            set_peft_model_state_dict(target, weights, adapter_name="default")
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
 
     def run_to_end(self, checkpoint: Path | None) -> None:
         """Trains from the beginning or from a checkpoint; on a stop request saves and says so.

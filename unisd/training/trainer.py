@@ -7,11 +7,11 @@ step on this process, R its rows, H hidden dimensions.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import nn
 from trl.experimental.sdft import SDFTTrainer
 
@@ -21,14 +21,16 @@ from unisd.objective import agreement as agree
 from unisd.objective.fused import self_distillation_loss
 from unisd.objective.reduction import Denominators, Masks, coefficients, denominators
 from unisd.objective.types import Head, Loss, Squares, Tokens
-from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Completion, Sampling
+from unisd.rollouts.vllm_engine import RolloutStopped
+from unisd.sharded import whole
 from unisd.teacher.types import Teacher
 from unisd.training.loop import Metrics, StepLoop, StepResult
 from unisd.training.on_policy import learns_on_samples, references
 from unisd.training.rows import Row
-from unisd.training.score import Scored, score
+from unisd.training.score import Passes, Scored, score
 from unisd.training.signs import instruction_ngrams, leaks, repetition
+from unisd.training.together import gather, most, summed
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,15 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         metrics |= self._figures(step, masks, losses, total)
         metrics |= self._agreement_figures(masks, disagreement_N, scored_rows)
         metrics |= {
-            "tokens_scored": float(scores.tokens),
-            "tokens_trained": float(trained),
+            "tokens_scored": summed(self.accelerator, scores.tokens),
+            "tokens_trained": summed(self.accelerator, trained),
             "seconds_sample": sampled - started,
             "seconds_score": scored - sampled,
             "seconds_learn": time.monotonic() - scored,
         }
         if self.context.arm.sampling.on_policy < 1.0:
             metrics["on_policy"] = float(on_policy)
-        loss = self._sum(sum(float(loss.value.detach()) for loss in losses))
+        loss = summed(self.accelerator, sum(float(loss.value.detach()) for loss in losses))
         text = self.processing_class.decode(completions[0].ids, skip_special_tokens=True) if completions else ""
         return StepResult(loss, int(total.rows), metrics, ids=[row.id for row in rows], sample=text)
 
@@ -111,12 +113,6 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         """One completion per row from the student as it is; a function of weights, seed, step and row alone."""
         step, sampler = self.state.global_step, self.context.sampler
         self.check_stop()
-        engine = TransformersEngine(
-            self.accelerator.unwrap_model(self.model_wrapped),
-            self._stop_ids,
-            batch_size=max(len(rows), 1),
-            autocast=self.compute_loss_context_manager,
-        )
         wanted = self.context.arm.sampling
         assert wanted.temperature is not None, "resolved"
         sampling = Sampling(
@@ -127,8 +123,12 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             seed=self.context.arm.seed * 1_000_003 + step,
             first_index=sampler.first_of_rank(len(sampler.step_rows(step))),
         )
-        found = engine.generate([row.prompt for row in rows], sampling)
-        return sorted(found, key=lambda completion: completion.index)
+        found: list[Completion] = []
+        with suppress(RolloutStopped):
+            engine = self.context.rollouts.engine(self, max(len(rows), 1))
+            found = sorted(engine.generate([row.prompt for row in rows], sampling), key=lambda item: item.index)
+        self.check_stop()
+        return found
 
     def _kept(self, rows: list[Row], completions: list[Completion]) -> _Step:
         """The rows with at least one token that counts; truncated ones leave here, before they cost anything."""
@@ -174,7 +174,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
                 step.rows,
                 [completion.ids for completion in step.completions],
                 scored_rows=scored_rows,
-                max_tokens=self.context.arm.training.max_tokens_per_pass,
+                passes=Passes(self.context.arm.training.max_tokens_per_pass, self._most, self._filler),
             )
 
     def _weigh(self, step: _Step, scores: Scored, scored_rows: list[bool]) -> tuple[Masks, torch.Tensor | None]:
@@ -222,22 +222,19 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             with self.compute_loss_context_manager():
                 student_NH = hidden_states(model, packed)
             core = causal_model(model)
-            inputs = Tokens(
-                student_NH=student_NH,
-                student_head=head_of(core),
-                teacher_NH=scores.hidden_NH[span],
-                teacher_head=self._teacher_head(core),
-                token_N=step.token_N[span],
-                teacher_logp_N=scores.logp_N[span],
-                negative_logp_N=scores.negative_logp_N[span],
-            )
-            part = type(coefficient)(**{name: value[span] for name, value in vars(coefficient).items()})
-            loss = self_distillation_loss(inputs, self.context.arm.objective, part, self._bound())
-            if turn + 1 < turns:
-                with self.accelerator.no_sync(model):
-                    self.accelerator.backward(loss.value * world)
-            else:
-                self.accelerator.backward(loss.value * world)
+            with whole([core.get_output_embeddings().weight]):
+                inputs = Tokens(
+                    student_NH=student_NH,
+                    student_head=head_of(core),
+                    teacher_NH=scores.hidden_NH[span],
+                    teacher_head=self._teacher_head(core),
+                    token_N=step.token_N[span],
+                    teacher_logp_N=scores.logp_N[span],
+                    negative_logp_N=scores.negative_logp_N[span],
+                )
+                part = type(coefficient)(**{name: value[span] for name, value in vars(coefficient).items()})
+                loss = self_distillation_loss(inputs, self.context.arm.objective, part, self._bound())
+            self.backward(model, loss.value * world, last=turn + 1 == turns)
             losses.append(loss)
         return losses, tokens
 
@@ -312,7 +309,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             wanted["contrastive_active_share"] = (joined["hinge_N"] > 0).float()
         if objective.features:
             wanted["features_distance"] = joined["distance_N"]
-        metrics: Metrics = {}
+        metrics = self._difference(step, losses)
         for name, values in wanted.items():
             found = values[kept]
             metrics |= self._means({name: (found[with_negative] if name.startswith("contrastive") else found).tolist()})
@@ -326,6 +323,13 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             metrics |= {} if bound is None else {"clip_bound": bound}
             self._find_following_bound(found)
         return metrics | self._shares(losses)
+
+    def _difference(self, step: _Step, losses: list[Loss]) -> Metrics:
+        """How far the engine's log-probabilities of its tokens lie from the student's own; none on references."""
+        sampled = [value for completion in step.completions for value in completion.logprobs]
+        own = [value for loss in losses for value in loss.student_logp_N.tolist()] if sampled else []
+        pairs = zip(sampled, own, step.mask_N.tolist(), strict=True) if sampled else ()
+        return self._means({"logp_difference": [abs(a - b) for a, b, kept in pairs if kept]})
 
     def _shares(self, losses: list[Loss]) -> Metrics:
         """What each mechanism contributes to the gradient at the student's last hidden state."""
@@ -364,10 +368,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
 
     def _gather(self, values: list[Any]) -> list[list[Any]]:
         """The lists of all processes, in order of rank."""
-        if self.accelerator.num_processes == 1:
-            return [values]
-        gathered: list[list[Any]] = gather_object([values])
-        return gathered
+        return gather(self.accelerator, values)
 
     def _means(self, values: dict[str, list[float]]) -> Metrics:
         """Means over the values of all processes; absent where there are none."""
@@ -378,11 +379,8 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
                 means[name] = sum(everyone) / len(everyone)
         return means
 
-    def _sum(self, value: float) -> float:
-        return float(sum(part[0] for part in self._gather([value])))
-
     def _most(self, value: int) -> int:
-        return int(max(part[0] for part in self._gather([value])))
+        return most(self.accelerator, value)
 
     def _total(self, mine: Denominators) -> Denominators:
         parts = self._gather([(mine.rows, mine.weight, mine.negative_rows)])
