@@ -1,7 +1,7 @@
 """A real Kubernetes control plane on a loopback address of its own: started, used by tests, ended without a trace.
 
 `Cluster` is what tests and `make cluster` use; README.md beside this file states its interface. Simulated nodes are in
-`kwok.py`, queues in `kueue.py`. There is no container engine here: pods run on simulated nodes or stay Pending.
+`kwok.py`, queues in `kueue.py`, a real node in `node.py`. Here is no container engine: pods stay Pending.
 """
 
 import json
@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,13 +37,14 @@ class Cluster:
         if unknown:
             raise ValueError(f"flags for {sorted(unknown)}: the components are {COMPONENTS}")
         self._flags = flags or {}
+        self._ends = ExitStack()
 
     def __enter__(self) -> Self:
-        self._claim, self.address = claim_address()
-        self.server = f"https://{self.address}:6443"
         self._household = Household("unisd-cluster-")
         self.folder = self._household.folder
         try:
+            self.address = self._claim_address()
+            self.server = f"https://{self.address}:6443"
             self._start()
         except BaseException:
             self._close()
@@ -163,6 +165,12 @@ class Cluster:
         except AssertionError as error:
             raise RuntimeError(f"{name}: {error}\n{process.log()[-4000:]}") from error
 
+    def _claim_address(self) -> str:
+        """An address that no other cluster uses, held until the end."""
+        claim, address = claim_address()
+        self._ends.enter_context(claim)
+        return address
+
     def _start(self) -> None:
         self.authority = Authority(self.folder / "certificates")
         self._layout = Layout(self.folder, self.address, self.authority)
@@ -179,7 +187,7 @@ class Cluster:
 
     def _close(self) -> None:
         self._household.close()
-        self._claim.close()
+        self._ends.close()
 
     def _write_kubeconfig(self, name: str, user: Mapping[str, str]) -> Path:
         server = {"server": self.server, "certificate-authority-data": self.authority.encoded}
