@@ -7,7 +7,7 @@ of the policy was acknowledged since its container started, the base counting as
 
 from typing import Any
 
-from unisd.config.run import RunSpec
+from unisd.config.serving import SERVER_ENVIRONMENT, serve_arguments
 from unisd_operator.planning import needs, ports, secret, sizes, storage
 from unisd_operator.planning.metadata import Attempt, Object, make
 from unisd_operator.planning.network import rollout_policy
@@ -86,11 +86,7 @@ def _vllm(attempt: Attempt, mounts: list[Object]) -> Program:
         sizes.resources(spec.rollout.resources, requests, gpus),
         env=(
             secret.reference(attempt, "VLLM_API_KEY"),
-            variable("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True"),
-            # Preparation keeps prompts within the model's own positions; the bound of --max-model-len is the run's.
-            variable("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1"),
-            variable("VLLM_NO_USAGE_STATS", "1"),
-            variable("HF_HUB_OFFLINE", "1"),
+            *(variable(name, value) for name, value in SERVER_ENVIRONMENT.items()),
         ),
         mounts=(
             *mounts,
@@ -101,27 +97,11 @@ def _vllm(attempt: Attempt, mounts: list[Object]) -> Program:
 
 
 def _serve(attempt: Attempt) -> list[str]:
-    """The server's command line. Sampling is the client's word alone, so the model's own defaults are left out."""
+    """The server's command line."""
     spec = attempt.run.spec
-    rollout, training = spec.rollout, spec.training
     model = f"{storage.run_directory(attempt.run)}/{_MODEL}"
     trains = attempt.arm is not None and needs.arm_named(attempt.run, attempt.arm).trains
-    return [
-        *("vllm", "serve", model, "--served-model-name", "base"),
-        *("--host", "127.0.0.1", "--port", str(ports.VLLM)),
-        *("--dtype", training.precision),
-        *("--max-model-len", str(training.max_prompt_tokens + training.max_completion_tokens)),
-        *("--tensor-parallel-size", str(rollout.tensor_parallel_size)),
-        *("--generation-config", "vllm"),
-        *(_lora(spec) if trains else ()),
-    ]
-
-
-def _lora(spec: RunSpec) -> list[str]:
-    """Two adapters at once, so that the next version can arrive while the last is still in use."""
-    rank = sizes.max_lora_rank(spec.model.lora.rank)
-    held = ["--max-loras", "2", "--max-cpu-loras", str(sizes.HELD_ADAPTERS)]
-    return ["--enable-lora", *held, "--max-lora-rank", str(rank)]
+    return ["vllm", *serve_arguments(spec, model, trains), "--host", "127.0.0.1", "--port", str(ports.VLLM)]
 
 
 def _agent(attempt: Attempt) -> Program:

@@ -10,6 +10,7 @@ from typing import Any
 
 from unisd.config.cluster import Resources
 from unisd.config.run import RunSpec
+from unisd.config.serving import HELD_ADAPTERS
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,6 @@ SIZES = (
 )
 UNKNOWN_BILLIONS = 8.0
 """Assumed where the model's name does not tell its size."""
-HELD_ADAPTERS = 4
-"""Adapters that a rollout server keeps in memory (vLLM's --max-cpu-loras)."""
-_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM takes for --max-lora-rank."""
 _BILLIONS = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])")
 
 
@@ -83,11 +80,6 @@ def adapters_mib(spec: RunSpec) -> int:
     """Memory for the adapters of one rollout server, MiB: those held, the one that arrives, and one in passing."""
     each = size(spec).adapter * spec.model.lora.rank / 64
     return max(64, round(each * (HELD_ADAPTERS + 2)))
-
-
-def max_lora_rank(rank: int) -> int:
-    """The smallest rank that vLLM takes and that holds adapters of the given one."""
-    return next((known for known in _LORA_RANKS if known >= rank), rank)
 
 
 def resources(given: Resources | None, requests: Mapping[str, str], gpus: Mapping[str, int]) -> dict[str, Any]:

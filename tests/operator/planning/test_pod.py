@@ -113,7 +113,7 @@ def test_a_server_reads_the_claim_and_shares_adapters_in_memory() -> None:
     command = " ".join(vllm["command"])
     assert "/data/runs/1234/prepared/model --served-model-name base" in command
     assert "--enable-lora --max-loras 2 --max-cpu-loras 4 --max-lora-rank 64" in command
-    assert "--max-model-len 4096" in command
+    assert "--max-model-len 4097" in command
     assert environment(vllm)["VLLM_API_KEY"] == {"secretKeyRef": {"name": "demo-star-1-rollout-1", "key": "api-key"}}
 
 

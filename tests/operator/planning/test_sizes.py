@@ -56,11 +56,6 @@ def test_adapters_take_memory_by_their_rank() -> None:
     assert (small, large) == (232, 1860)
 
 
-@pytest.mark.parametrize(("rank", "taken"), [(1, 1), (4, 8), (64, 64), (100, 128), (512, 512)])
-def test_the_servers_rank_holds_the_adapters(rank: int, taken: int) -> None:
-    assert sizes.max_lora_rank(rank) == taken
-
-
 def test_defaults_give_way_to_what_the_run_says() -> None:
     requests, gpus = {"cpu": "4", "memory": "40Gi"}, {"nvidia.com/gpu": 2}
     assert sizes.resources(None, requests, gpus) == {"requests": requests, "limits": {"nvidia.com/gpu": "2"}}
