@@ -9,7 +9,7 @@ from unisd.config.serving import evaluates_on_servers, max_lora_rank, serve_argu
 
 
 def spec_of(**blocks):
-    data = manifest("m", "rows", rollout={"engine": "vllm"}, **blocks)
+    data = manifest("m", "rows", **{"rollout": {"engine": "vllm"}, **blocks})
     data["spec"]["task"].pop("source")
     return parse_cluster_run(data).spec
 
@@ -23,7 +23,15 @@ def test_a_server_takes_the_longest_request_and_one_token_more():
     arguments = serve_arguments(spec_of(training={"maxPromptTokens": 100, "maxCompletionTokens": 20}), "m", True)
     assert arguments[arguments.index("--max-model-len") + 1] == "121"
     assert arguments[arguments.index("--max-lora-rank") + 1] == "8"
+    written = serve_arguments(spec_of(contexts={"maxGeneratedTokens": 300}), "m", True)
+    assert written[written.index("--max-model-len") + 1] == "1801"
     assert "--enable-lora" not in serve_arguments(spec_of(), "m", False)
+
+
+def test_a_server_compiles_the_model_unless_it_is_told_not_to():
+    assert "--enforce-eager" not in serve_arguments(spec_of(), "m", True)
+    eager = serve_arguments(spec_of(rollout={"engine": "vllm", "enforceEager": True}), "m", True)
+    assert "--enforce-eager" in eager
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ class Rollout(Container):
     """GPUs of one server. Default 1."""
     temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.7
     """Temperature τ of sampling, and of the divergence. Default 0.7."""
+    enforce_eager: bool = False
+    """Serve without compiling the model: vLLM is ready minutes earlier, and generates more slowly. Default false."""
 
 
 class DeepSpeed(Config):

@@ -30,12 +30,14 @@ def serve_arguments(spec: RunSpec, model: str, adapters: bool) -> list[str]:
     a completion whose probabilities are asked for, and the one token that a server cannot but generate after them.
     """
     rollout, training = spec.rollout, spec.training
+    completion = max(training.max_completion_tokens, spec.contexts.max_generated_tokens)
     return [
         *("serve", model, "--served-model-name", BASE),
         *("--dtype", training.precision),
-        *("--max-model-len", str(training.max_prompt_tokens + training.max_completion_tokens + 1)),
+        *("--max-model-len", str(training.max_prompt_tokens + completion + 1)),
         *("--tensor-parallel-size", str(rollout.tensor_parallel_size)),
         *("--generation-config", "vllm"),
+        *(["--enforce-eager"] if rollout.enforce_eager else ()),
         *(_lora(spec) if adapters else ()),
     ]
 
