@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from unisd.cli.console import BAD_INPUT, INTERRUPTED, Commands, complain, load, stages_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unisd.config.run import SelfDistillRun
     from unisd.local.runner import Options
     from unisd.stages import Stage
@@ -34,12 +36,13 @@ def _run(options: argparse.Namespace) -> int:
     directory = options.directory or Path("runs") / run.metadata.name
     found = stages_of(run)
     if options.dry_run:
-        return _dry_run(directory, found)
+        show_stages(directory, found)
+        return 0
     return run_stages(run, directory, found, options)
 
 
-def _dry_run(directory: Path, found: "tuple[Stage, ...]") -> int:
-    from rich.console import Console
+def show_stages(directory: Path, found: "tuple[Stage, ...]") -> None:
+    """Prints stages with what each needs, and whether it is finished."""
     from rich.table import Table
 
     from unisd.record import is_finished
@@ -52,22 +55,19 @@ def _dry_run(directory: Path, found: "tuple[Stage, ...]") -> int:
         state = "finished" if is_finished(RunDir(directory), stage) else "to do"
         needs = (*stage.needs, *(f"({name})" for name in stage.optional_needs))
         table.add_row(stage.name, state, ", ".join(needs), stage.hash)
-    Console().print(table)
-    return 0
+    console_of_stdout().print(table)
 
 
 def run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]", options: argparse.Namespace) -> int:
     """Carries out stages by the local runner and shows what came of them; the exit code."""
-    from rich.console import Console
-
     from unisd.failures import StageError
     from unisd.local.devices import visible_devices
     from unisd.local.display import display
     from unisd.local.runner import Runner, succeeded
     from unisd.rundir import RunDir
 
-    devices = visible_devices() if options.devices is None else options.devices
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    devices = len(visible_devices()) if options.devices is None else options.devices
+    console = console_of_stdout()
     machine = _machine(run, devices, options)
     try:
         with display(console) as show:
@@ -79,7 +79,7 @@ def run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]
     if runner.interrupted:
         complain(f"stopped; `unisd run -f {options.file}` goes on from here")
         return INTERRUPTED
-    _summarise(console, directory)
+    summarise(console, directory)
     for state in states:
         if state.failure:
             console.print(f"\n{state.stage.name}, the end of its log:", style="red")
@@ -95,16 +95,21 @@ def _machine(run: "SelfDistillRun", devices: int, options: argparse.Namespace) -
     return Options(devices, options.parallelism or places or run.spec.parallelism, per_device or 1)
 
 
-def _summarise(console: "object", directory: Path) -> None:
+def console_of_stdout() -> "Console":
+    """The terminal, or lines wide enough for a file or a pipe."""
     from rich.console import Console
 
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def summarise(console: "Console", directory: Path) -> None:
+    """Prints the table of a run's report, if there is one."""
     from unisd.evaluation.summary import summary_table
     from unisd.rundir import RunDir, read_json
 
     report = RunDir(directory).report
     if not (report / "report.json").is_file():
         return
-    assert isinstance(console, Console)
     console.print()
     console.print(summary_table(read_json(report / "report.json"), console.width))
     console.print(f"\nreport: {report / 'report.html'}", highlight=False)

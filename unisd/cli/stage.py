@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
     from unisd.stages import StageKind
 
-_STAGES: tuple["StageKind", ...] = ("prepare", "contexts", "train", "evaluate", "report")
+_KINDS: tuple["StageKind", ...] = ("prepare", "contexts", "evaluate", "report")
 
 
 def add(commands: Commands) -> None:
     """Tells the parser of the commands."""
-    for kind in _STAGES:
+    for kind in _KINDS:
         stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
         stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
         if kind == "contexts":
             _contexts_arguments(stage)
             continue
         stage.add_argument("--directory", type=Path, required=True, help="the run's directory")
-        if kind in ("train", "evaluate"):
+        if kind == "evaluate":
             stage.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
-        stage.set_defaults(command=_stage, kind=kind)
+        stage.set_defaults(command=run_stage, kind=kind)
 
 
 def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,8 @@ def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _stage(options: argparse.Namespace) -> int:
+def run_stage(options: argparse.Namespace) -> int:
+    """Carries out one stage of a run in this process; the exit code."""
     from unisd.failures import StageError
     from unisd.job import Job, stage_function
     from unisd.metrics.progress import Progress
@@ -72,7 +73,7 @@ def _contexts(options: argparse.Namespace) -> int:
         return BAD_INPUT
     options.directory = options.directory or Path("runs") / run.metadata.name
     if options.action is None:
-        return _stage(options)
+        return run_stage(options)
     if options.action == "show":
         return _show_contexts(options, run)
     shared = tuple(stage for stage in stages_of(run) if stage.kind in ("prepare", "contexts"))

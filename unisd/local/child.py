@@ -18,6 +18,7 @@ from pathlib import Path
 from unisd.config.run import SelfDistillRun
 from unisd.failures import EXIT_CODES, Reason, StageError, is_disk_full
 from unisd.job import Job, stage_function
+from unisd.local.devices import device_id
 from unisd.metrics.progress import Progress
 from unisd.rundir import RunDir, write_json
 from unisd.stages import Stage
@@ -40,7 +41,7 @@ def carry_out(assignment: Assignment) -> None:
     folder = RunDir(assignment.root).stage(assignment.stage.name)
     _redirect(folder / "log.txt")
     if assignment.device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(assignment.device)
+        os.environ["CUDA_VISIBLE_DEVICES"] = device_id(assignment.device)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     code = run_stage(assignment, folder)
     sys.stdout.flush()

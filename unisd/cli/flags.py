@@ -1,0 +1,87 @@
+"""The research code's flags on a parser, and an experiment from what was typed. Shared by train and experiments."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unisd.experiments.flags import FLAGS, spellings
+
+if TYPE_CHECKING:
+    from unisd.config.run import SelfDistillRun
+    from unisd.experiments.plan import Manifest
+
+
+def add_flags(parser: argparse.ArgumentParser, *, several: bool) -> None:
+    """Every flag of the table; each may list values if `several`."""
+    group = parser.add_argument_group("settings", "of the manifest; names as in the research code")
+    for flag in FLAGS:
+        given: dict[str, Any] = {"dest": flag.name, "help": f"{flag.help} ({flag.field})", "metavar": "VALUE"}
+        if several:
+            given |= {"action": "append", "type": values_of(flag.kind)}
+        else:
+            given |= {"type": flag.kind}
+        group.add_argument(*flag.spellings, **given)
+    group.add_argument(
+        *spellings("source"),
+        action="append",
+        default=[],
+        metavar="[TASK=]PATH",
+        help="local rows: a JSON Lines file, or a folder with train.jsonl and test.jsonl",
+    )
+    group.add_argument(
+        *spellings("use_vllm"),
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="sample with vLLM servers; default: on a cluster alone",
+    )
+    group.add_argument(
+        *spellings("cross_eval"), action="store_true", help="also score GPQA after ScienceQA, HumanEval after MBPP"
+    )
+
+
+def values_of(kind: Any) -> Any:
+    """A parser of a list with commas."""
+
+    def parsed(text: str) -> list[Any]:
+        return [kind(part.strip()) for part in text.split(",") if part.strip()]
+
+    parsed.__name__ = f"list of {kind.__name__}"
+    return parsed
+
+
+def listed(lists: "list[list[Any]] | None") -> list[Any]:
+    """What a flag that was given any number of times lists, each once."""
+    return list(dict.fromkeys(value for values in lists or [] for value in values))
+
+
+def sources_of(options: argparse.Namespace, only: str | None) -> dict[str, str]:
+    """Local rows by task; `only` is the data set that a path without a name belongs to."""
+    from unisd.experiments.plan import task_name
+
+    found: dict[str, str] = {}
+    for text in options.source:
+        task, named, path = text.partition("=")
+        if not named:
+            if only is None:
+                raise ValueError(f"--source: {text!r} names no task: write TASK=PATH")
+            task, path = only, text
+        found[task_name(task)] = str(Path(path).expanduser().absolute())
+    return found
+
+
+def parsed_runs(found: "Sequence[Manifest]", *, cluster: bool) -> "list[SelfDistillRun]":
+    """The manifests as runs. Raises ConfigError with the problems of the first that is wrong."""
+    from unisd.config.load import parse_cluster_run, parse_run
+
+    parse = parse_cluster_run if cluster else parse_run
+    return [parse(manifest, manifest["metadata"]["name"]) for manifest in found]
+
+
+def written(manifest: "Manifest", path: Path) -> Path:
+    """Writes a manifest that can be run again."""
+    import yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    return path

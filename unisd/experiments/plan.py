@@ -1,0 +1,210 @@
+"""Which runs a call of `unisd experiments` or `unisd train` stands for. Pure: manifests as plain data out, no files.
+
+One run for each model, data set and value of a run's own settings; in it one component for each mode and value of the
+components' settings, so that they share rows, contexts and the report that compares them. A run's name ends in a digest
+of all that it says: the same call names the same runs, which is what resuming goes by, and no two runs share a name.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from unisd.config.presets import PresetName
+from unisd.config.resolve import MAX_ARMS
+from unisd.config.run import MAX_COMPONENTS, MAX_RUN_NAME
+from unisd.config.task import TaskName
+from unisd.experiments.flags import Values, component_fields, spec_fields, tags
+
+Manifest = dict[str, Any]
+DEFAULT_MODEL = "Qwen/Qwen2.5-7B-Instruct"
+MODES: dict[str, tuple[PresetName, ...]] = {
+    "agreement": (
+        "agreement_seq_random",
+        "agreement_seq_retrieval",
+        "agreement_seq_induction",
+        "agreement_tok_random",
+        "agreement_tok_retrieval",
+        "agreement_tok_induction",
+    ),
+    "ema": ("ema",),
+    "contrastive": ("contrastive",),
+    "match_joint": ("match_joint",),
+    "match_repr": ("match_repr",),
+    "clip": ("clip",),
+    "unisd_star": ("unisd_star",),
+    "induction": ("agreement_seq_induction", "agreement_tok_induction"),
+}
+"""Subcommands, and the modes of each."""
+CROSS_EVALUATION: dict[str, tuple[TaskName, ...]] = {"scienceqa": ("gpqa",), "mbpp": ("humaneval",)}
+_TASKS: dict[str, TaskName] = {
+    "tooluse": "toolalpaca",
+    "scienceqa-all": "scienceqa",
+    "mbpp-full": "mbpp",
+    "mbpp-sanitized": "mbpp",
+}
+_LIMITED = re.compile(r"(.+)-max([1-9][0-9]*)")
+_SHORT = {
+    "agreement": "",
+    "unisd": "",
+    "induction": "ind",
+    "retrieval": "ret",
+    "random": "rand",
+    "contrastive": "contrast",
+}
+_COMPONENT_NAME = 20
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a call lists; its runs are the product."""
+
+    title: str
+    """What the runs' names begin with."""
+    modes: Sequence[PresetName]
+    datasets: Sequence[str]
+    models: Sequence[str] = (DEFAULT_MODEL,)
+    seeds: Sequence[int] = (1,)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Values of each flag."""
+    baselines: Sequence[PresetName] = ()
+    """Components that come first, as their presets are."""
+    engine: Literal["vllm", "transformers"] = "transformers"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Local rows, by task."""
+    cross_evaluate: bool = False
+    parallelism: int = 1
+
+
+def manifests(experiment: Experiment) -> list[Manifest]:
+    """The runs of an experiment, in the order of what was listed.
+
+    Raises:
+        ValueError: a data set that no task is named after.
+    """
+    found = []
+    for model, dataset in itertools.product(experiment.models, experiment.datasets):
+        for values in _points(experiment.grid):
+            found += list(_runs(experiment, model, dataset, values))
+    unique = {manifest["metadata"]["name"]: manifest for manifest in found}
+    return list(unique.values())
+
+
+def _points(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
+    """The values of the settings that a whole run has."""
+    own = {name: values for name, values in grid.items() if spec_fields({name: None})}
+    return [dict(zip(own, point, strict=True)) for point in itertools.product(*own.values())]
+
+
+def _runs(experiment: Experiment, model: str, dataset: str, values: Values) -> Iterator[Manifest]:
+    """The runs of one model and data set: one, or several where there are more components than a run may have."""
+    components = _components(experiment)
+    first = [{"name": _component_name(preset, []), "preset": preset} for preset in experiment.baselines]
+    room = min(MAX_COMPONENTS, MAX_ARMS // len(experiment.seeds)) - len(first)
+    for start in range(0, len(components), max(room, 1)):
+        spec = _spec(experiment, model, dataset, values)
+        spec["components"] = [*first, *components[start : start + room]]
+        parts = [experiment.title, dataset, *tags(values, of_component=False), _short(model)]
+        yield {
+            "apiVersion": "unisd.dev/v1alpha1",
+            "kind": "SelfDistillRun",
+            "metadata": {"name": _name(parts, MAX_RUN_NAME, _digest(spec))},
+            "spec": spec,
+        }
+
+
+def _components(experiment: Experiment) -> list[Manifest]:
+    own = {name: values for name, values in experiment.grid.items() if component_fields({name: None})}
+    found = {}
+    for mode in experiment.modes:
+        for point in itertools.product(*own.values()):
+            values = dict(zip(own, point, strict=True))
+            name = _component_name(mode, tags(values, of_component=True))
+            found[name] = {"name": name, "preset": mode, **component_fields(values)}
+    return list(found.values())
+
+
+def _spec(experiment: Experiment, model: str, dataset: str, values: Values) -> Manifest:
+    given = spec_fields(values)
+    task = _task(dataset, experiment.sources)
+    spec: Manifest = {
+        **given,
+        "model": {**_model(model), **given.get("model", {})},
+        "task": {**task, **given.get("task", {})},
+        "rollout": {"engine": experiment.engine, **given.get("rollout", {})},
+        "seeds": list(experiment.seeds),
+    }
+    others = CROSS_EVALUATION.get(task["name"], ()) if experiment.cross_evaluate else ()
+    if others:
+        sources = [{"task": name, "path": experiment.sources[name]} for name in others if name in experiment.sources]
+        spec["evaluation"] = {"tasks": [task["name"], *others], **({"sources": sources} if sources else {})}
+    if experiment.parallelism > 1:
+        spec["parallelism"] = experiment.parallelism
+    return spec
+
+
+def _model(name: str) -> Manifest:
+    """A path if it stands there or looks like one, else a hub id."""
+    path = Path(name)
+    local = path.exists() or path.suffix == ".gguf" or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+    return {"path": str(path.expanduser().absolute())} if local else {"name": name}
+
+
+def _short(model: str) -> str:
+    return Path(model).name.removesuffix(".gguf").removesuffix("-Instruct")
+
+
+def task_name(dataset: str) -> TaskName:
+    """The task that a data set of the research code is, whatever its subset and its limit.
+
+    Raises:
+        ValueError: there is none.
+    """
+    called, _ = _limited(dataset)
+    name = _TASKS.get(called, called)
+    for task in get_args(TaskName):
+        if task == name:
+            found: TaskName = task
+            return found
+    known = ", ".join([*get_args(TaskName), *_TASKS])
+    raise ValueError(f"no data set {dataset!r}; known: {known}; -maxN after it takes N training rows")
+
+
+def _limited(dataset: str) -> tuple[str, int | None]:
+    limited = _LIMITED.fullmatch(dataset)
+    return (limited[1], int(limited[2])) if limited else (dataset, None)
+
+
+def _task(dataset: str, sources: Mapping[str, str]) -> Manifest:
+    name, (called, most) = task_name(dataset), _limited(dataset)
+    task: Manifest = {"name": name}
+    if name == "mbpp" and called != "mbpp":
+        task["subset"] = called.removeprefix("mbpp-")
+    if name in sources:
+        task["source"] = {"path": sources[name]}
+    if most is not None:
+        task["maxTrainExamples"] = most
+    return task
+
+
+def _component_name(mode: str, extra: Sequence[str]) -> str:
+    parts = [_SHORT.get(part, part) for part in mode.split("_")]
+    return _name([part for part in [*parts, *extra] if part], _COMPONENT_NAME)
+
+
+def _name(parts: Sequence[str], most: int, digest: str = "") -> str:
+    """A DNS label: the parts, and a digest if there is one to tell or the parts are too long."""
+    text = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    if not digest:
+        if len(text) <= most:
+            return text
+        digest = _digest(list(parts))[:4]
+    return f"{text[: most - 1 - len(digest)].rstrip('-')}-{digest}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
