@@ -6,6 +6,7 @@ rows. Texts made later count with their cap.
 """
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -74,9 +75,18 @@ def prepare(job: Job) -> None:
             "promptLimit": limit,
             "longestPrompt": max(sizes[example.id] for example in kept),
             "instructions": list(task_for(spec.task).instructions),
+            "revisions": {"model": f"{model.source}@{model.digest}", "rows": _digest(out, tables)},
         },
     )
     job.progress.update(4, 4)
+
+
+def _digest(directory: Path, names: Iterable[str]) -> str:
+    """Names the rows of a run by their content."""
+    found = hashlib.sha256()
+    for name in sorted(names):
+        found.update((directory / f"{name}.jsonl").read_bytes())
+    return found.hexdigest()
 
 
 def prompt_limit(spec: RunSpec, model: Path) -> int:

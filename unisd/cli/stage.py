@@ -1,32 +1,46 @@
 """Single stages of a run in this process, and its contexts to build and to look at."""
 
 import argparse
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unisd.cli.console import BAD_INPUT, Commands, complain, load, stages_of
+from unisd.cli.console import BAD_INPUT, Commands, complain, load, say, stages_of
 from unisd.cli.local import run_stages
 
 if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
-    from unisd.stages import StageKind
+    from unisd.job import Job
+    from unisd.process import Outcome
+    from unisd.rundir import Json
+    from unisd.stages import Stage, StageKind
 
-_KINDS: tuple["StageKind", ...] = ("prepare", "contexts", "evaluate", "report")
+_STAGES: tuple["StageKind", ...] = ("prepare", "contexts", "train", "evaluate", "report")
 
 
 def add(commands: Commands) -> None:
     """Tells the parser of the commands."""
-    for kind in _KINDS:
+    for kind in _STAGES:
         stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
         stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
         if kind == "contexts":
             _contexts_arguments(stage)
             continue
         stage.add_argument("--directory", type=Path, required=True, help="the run's directory")
-        if kind == "evaluate":
-            stage.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
+        if kind in ("train", "evaluate"):
+            _arm_argument(stage)
         stage.set_defaults(command=run_stage, kind=kind)
+    results = commands.add_parser("results", help="say again what the evaluation of a component found")
+    results.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
+    results.add_argument("--directory", type=Path, required=True, help="the run's directory")
+    _arm_argument(results)
+    results.set_defaults(command=_results)
+
+
+def _arm_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
 
 
 def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,27 +58,73 @@ def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
 def run_stage(options: argparse.Namespace) -> int:
     """Carries out one stage of a run in this process; the exit code."""
     from unisd.failures import StageError
-    from unisd.job import Job, stage_function
     from unisd.metrics.progress import Progress
-    from unisd.rundir import RunDir
+    from unisd.process import carry_out, failure, keeps_the_record, own_output, stopped_by_sigterm
+    from unisd.termination import result_of
 
-    run = load(options.file)
-    if run is None:
-        return BAD_INPUT
-    name = f"{options.kind}/{options.arm}" if hasattr(options, "arm") else options.kind
-    stage = next((found for found in stages_of(run) if found.name == name), None)
-    if stage is None:
-        complain(f"{options.file} has no stage {name}; it has {', '.join(found.name for found in stages_of(run))}")
-        return BAD_INPUT
-    attempt = os.environ.get("UNISD_ATTEMPT")
-    directory = RunDir(options.directory, int(attempt) if attempt else None)
-    progress = Progress(directory.stage(name) / "progress.json")
+    with own_output():
+        try:
+            job, stage = _job(options, options.kind)
+        except StageError as error:
+            return _end(failure(error), {})
+        job = replace(job, progress=Progress(job.directory.stage(stage.name) / "progress.json"))
+        with stopped_by_sigterm():
+            outcome = carry_out(job, stage, writes=keeps_the_record())
+        return _end(outcome, result_of(job, stage))
+
+
+def _results(options: argparse.Namespace) -> int:
+    from unisd.failures import StageError
+    from unisd.process import Outcome, failure, own_output
+    from unisd.termination import result_of
+
+    with own_output():
+        try:
+            result = result_of(*_job(options, "evaluate"))
+            if "evaluations" not in result:
+                raise StageError("BadInput", f"{options.directory} holds no evaluation of {options.arm}")
+        except StageError as error:
+            return _end(failure(error), {})
+        say(json.dumps(result["evaluations"], indent=1))
+        return _end(Outcome(), result)
+
+
+def _job(options: argparse.Namespace, kind: str) -> "tuple[Job, Stage]":
+    """The stage that the options name. Raises StageError if there is none."""
+    from unisd.config.base import ConfigError
+    from unisd.config.load import load_run
+    from unisd.failures import StageError
+    from unisd.job import Job
+    from unisd.process import attempt_number
+    from unisd.rundir import RunDir
+    from unisd.stages import stages
+
     try:
-        stage_function(stage.kind)(Job(run, directory, stage.arm, progress))
-    except StageError as error:
-        complain(f"{error.reason}: {error}")
-        return error.exit_code
-    return 0
+        run = load_run(options.file)
+    except ConfigError as error:
+        raise StageError("BadInput", str(error)) from None
+    attempt = attempt_number()
+    # What lies under the paths of a cluster's run does not change while it lives: nobody has to read a model for that.
+    found = stages_of(run) if attempt is None else stages(run, {})
+    name = f"{kind}/{options.arm}" if hasattr(options, "arm") else kind
+    stage = next((stage for stage in found if stage.name == name), None)
+    if stage is None:
+        names = ", ".join(stage.name for stage in found)
+        raise StageError("BadInput", f"{options.file} has no stage {name}; it has {names}")
+    return Job(run, RunDir(options.directory, attempt), stage.arm), stage
+
+
+def _end(outcome: "Outcome", result: "Json") -> int:
+    """Tells how a stage ended, to whoever reads the log and to the operator."""
+    from unisd.masking import secrets_in
+    from unisd.termination import leave
+
+    if outcome.reason is not None:
+        complain(f"{outcome.reason}: {outcome.message}")
+    words = os.environ.get("UNISD_TERMINATION_LOG")
+    if words:
+        leave(Path(words), outcome, result, secrets_in(os.environ))
+    return outcome.exit_code
 
 
 def _contexts(options: argparse.Namespace) -> int:

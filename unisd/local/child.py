@@ -3,7 +3,6 @@
 Forked from the warm process; follows the runner, so that one that is killed leaves nothing running.
 """
 
-import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -11,16 +10,16 @@ import os
 import signal
 import sys
 import threading
-import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unisd.config.run import SelfDistillRun
-from unisd.failures import EXIT_CODES, Reason, StageError, is_disk_full
-from unisd.job import Job, stage_function
+from unisd.job import Job
 from unisd.local.devices import device_id
 from unisd.metrics.progress import Progress
-from unisd.rundir import RunDir, write_json
+from unisd.process import attempt, own_output, record_failure
+from unisd.rundir import RunDir
 from unisd.stages import Stage
 
 
@@ -33,19 +32,19 @@ class Assignment:
     stage: Stage
     device: int | None
     threads: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Where its rollout server is, if it has one."""
 
 
 def carry_out(assignment: Assignment) -> None:
     """Runs the stage and exits with its code; everything printed goes to the stage's log."""
     stand_alone()
-    folder = RunDir(assignment.root).stage(assignment.stage.name)
-    _redirect(folder / "log.txt")
+    redirect(RunDir(assignment.root).stage(assignment.stage.name) / "log.txt")
+    os.environ.update(assignment.environment)
     if assignment.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device_id(assignment.device)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    code = run_stage(assignment, folder)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with own_output():
+        code = run_stage(assignment)
     sys.exit(code)
 
 
@@ -64,36 +63,24 @@ def _follow_the_runner() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _redirect(log: Path) -> None:
+def redirect(log: Path) -> None:
+    """Sends whatever this process prints to a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
 
 
-def run_stage(assignment: Assignment, folder: Path) -> int:
+def run_stage(assignment: Assignment) -> int:
     """Carries out the stage; returns the exit code and leaves failure.json if it is not 0."""
-    stage = assignment.stage
-    try:
-        _limit_threads(assignment.threads)
-        job = Job(assignment.run, RunDir(assignment.root), stage.arm, Progress(folder / "progress.json"))
-        stage_function(stage.kind)(job)
-    except StageError as error:
-        logging.getLogger(__name__).error("%s: %s", error.reason, error)
-        return _told(folder, error.reason, str(error))
-    except Exception as error:  # noqa: BLE001 - the edge of a process: whatever it was is reported, not lost
-        traceback.print_exc()
-        if is_disk_full(error, assignment.root):
-            return _told(folder, "StorageFull", f"no room left in {assignment.root}: free or add space and run again")
-        return _told(folder, "NonZeroExit", f"{type(error).__name__}: {error}")
-    return 0
-
-
-def _told(folder: Path, reason: Reason, message: str) -> int:
-    """Leaves failure.json for the runner, which takes the exit code's word where the disk has no room for it."""
-    with contextlib.suppress(OSError):
-        write_json(folder / "failure.json", {"reason": reason, "message": message})
-    return EXIT_CODES[reason]
+    stage, directory = assignment.stage, RunDir(assignment.root)
+    _limit_threads(assignment.threads)
+    job = Job(assignment.run, directory, stage.arm, Progress(directory.stage(stage.name) / "progress.json"))
+    outcome = attempt(job, stage)
+    if outcome.reason is not None:
+        logging.getLogger(__name__).error("%s: %s", outcome.reason, outcome.message)
+        record_failure(job, stage, outcome)
+    return outcome.exit_code
 
 
 def _limit_threads(threads: int) -> None:
