@@ -66,6 +66,7 @@ def _texts(run: SelfDistillRun, arms: tuple[Arm, ...]) -> list[Any]:
     shared = {
         "seed": run.spec.task.seed,
         "precision": run.spec.training.precision,
+        "rollout": run.spec.rollout.engine,
         "allowed": run.spec.contexts.max_missing_negatives,
     }
     kinds: list[Any] = []
@@ -105,6 +106,7 @@ def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage |
     inputs = {
         "evaluation": _plain(run.spec.evaluation.model_copy(update={"sources": None})),
         "limit": arm.training.max_completion_tokens,
+        "rollout": run.spec.rollout.engine,
     }
     needed = tuple(dict.fromkeys(("prepare", before.name)))
     found.append(Stage(f"evaluate/{arm.name}", "evaluate", _hash(inputs, before.hash), needed, arm, uses_device=True))

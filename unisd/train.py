@@ -16,6 +16,7 @@ import torch
 from transformers import set_seed
 
 from unisd.config.resolve import Arm
+from unisd.config.serving import trains_on_servers
 from unisd.contexts.induction import assigned
 from unisd.contexts.layout import INSTRUCTIONS
 from unisd.forward.attention import PACKED, register_packed_attention
@@ -122,9 +123,9 @@ def _weak_mechanisms(shares: dict[str, float], least: float = 0.01) -> list[str]
 
 @contextmanager
 def _rollouts(job: Job, model: Path, stop: StopFlag) -> Iterator[Rollouts]:
-    """Where completions come from; servers only serve arms that sample while they train."""
+    """Where completions come from."""
     arm, ending = job.required_arm, stop_ids(load_tokenizer(model), model)
-    if job.spec.rollout.engine != "vllm" or not arm.samples:
+    if not trains_on_servers(job.spec, arm):
         yield InProcess(ending)
         return
     with closing(servers(ending, lambda: stop.raised)) as client:

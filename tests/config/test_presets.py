@@ -111,7 +111,6 @@ def test_arms_are_components_by_seeds():
         ({"task": {"name": "cos_e", "subset": "full"}}, "spec.task.subset: belongs to task mbpp"),
         ({"task": {"name": "cos_e", "source": {}}}, "spec.task.source: give exactly one of hub, path and configMap"),
         ({"task": {"name": "gpqa"}}, "spec.task.name: is for evaluation only: train on another"),
-        ({"rollout": {"engine": "vllm"}}, "spec.rollout.engine: engine vllm arrives with the release"),
         ({"training": {"learningRate": float("nan")}}, "spec.training.learningRate: should be a finite number"),
         ({"evaluation": {"checkpoint": "best"}}, "spec.evaluation.checkpoint: the best checkpoint is found by probes"),
         ({"successPolicy": {"type": "AtLeast"}}, "spec.successPolicy.count: belongs to type AtLeast"),

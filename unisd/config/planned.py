@@ -12,7 +12,6 @@ PLANNED: dict[str, str] = {
 }
 
 ON_ONE_MACHINE: dict[str, str] = {
-    "engine:vllm": f"{_REST}; set it to transformers until then",
     "source:configMap": "is what a cluster has: give path",
     "model:claim": "is what a cluster has: give path",
 }

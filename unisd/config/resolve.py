@@ -348,8 +348,6 @@ def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Pro
     wanted: list[tuple[str, str]] = []
     if spec.task.source is not None and spec.task.source.config_map is not None:
         wanted.append(("spec.task.source.configMap", "source:configMap"))
-    if spec.rollout.engine == "vllm" and any(method_of(c.preset) not in ("raw", "sft") for c in spec.components):
-        wanted.append(("spec.rollout.engine", "engine:vllm"))
     if spec.model.claim is not None:
         wanted.append(("spec.model.claim", "model:claim"))
     if spec.tracking is not None and spec.tracking.wandb is not None:

@@ -25,7 +25,12 @@ def build(job: Job) -> None:
     Raises:
         StageError: BadInput, where too little of what was written will do.
     """
-    arms, writer = resolve(job.spec), writer_for(job)
+    with writer_for(job) as writer:
+        _build(job, writer)
+
+
+def _build(job: Job, writer: Writer) -> None:
+    arms = resolve(job.spec)
     train = load_examples(job.directory.prepared / "train.jsonl")
     pool = load_examples(job.directory.prepared / "pool.jsonl")
     sizes = sorted({arm.contexts.demonstrations_per_context for arm in arms if arm.induces})

@@ -7,7 +7,8 @@ stopped and another run with the same inputs writes nothing. Called by the conte
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +42,7 @@ class Writer:
 
     tokenizer: Any
     identity: Json
-    """What all texts depend on: the model and its precision."""
+    """What all texts depend on: the model, its precision and the engine."""
     start: Callable[[], RolloutEngine]
     """Makes the engine."""
     cache: Path
@@ -73,21 +74,26 @@ class Writer:
         return read_jsonl(path)
 
 
-def writer_for(job: Job) -> Writer:
-    """The writer of a run: its base model in the precision of training."""
+@contextmanager
+def writer_for(job: Job) -> Iterator[Writer]:
+    """The writer of a run: its base model in the precision of training, in this process or on its rollout servers."""
     prepared, precision = load_prepared(job.directory.prepared), job.spec.training.precision
     tokenizer = load_tokenizer(prepared.model)
 
     def start() -> RolloutEngine:
+        from unisd.rollouts.servers import servers
         from unisd.rollouts.transformers_engine import TransformersEngine
 
-        model = load_model(prepared.model, precision)
-        return TransformersEngine(model, stop_ids(tokenizer, prepared.model), job.spec.evaluation.batch_size)
+        ending = stop_ids(tokenizer, prepared.model)
+        if job.spec.rollout.engine == "vllm":
+            return opened.enter_context(closing(servers(ending)))
+        return TransformersEngine(load_model(prepared.model, precision), ending, job.spec.evaluation.batch_size)
 
-    return Writer(
-        tokenizer,
-        {"model": prepared.model_digest, "precision": precision},
-        start,
-        cache=cache_directory(),
-        longest_prompt=prepared.values["promptLimit"],
-    )
+    with ExitStack() as opened:
+        yield Writer(
+            tokenizer,
+            {"model": prepared.model_digest, "precision": precision, "engine": job.spec.rollout.engine},
+            start,
+            cache=cache_directory(),
+            longest_prompt=prepared.values["promptLimit"],
+        )

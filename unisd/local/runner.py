@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -20,6 +20,7 @@ from unisd.config.load import plain
 from unisd.config.run import SelfDistillRun
 from unisd.failures import StageError, is_disk_full, reason_of
 from unisd.local.child import Assignment, carry_out
+from unisd.local.servers import Servers, uses_servers, vllm_program
 from unisd.local.state import ENDED, StageState, log_tail, refresh
 from unisd.record import begin, finish, is_finished
 from unisd.rundir import RunDir, read_json, write_json
@@ -83,8 +84,11 @@ class Runner:
         """Runs whatever is not finished; returns the state of every stage.
 
         Raises:
-            StageError: Busy, if another run works in the directory; StorageFull, if the disk has no room.
+            StageError: Busy, if another run works in the directory; StorageFull, if the disk has no room; BadInput, if
+                the run needs vLLM and there is none.
         """
+        if any(uses_servers(self.run.spec, stage) for stage in self.stages):
+            vllm_program()
         self.directory.root.mkdir(parents=True, exist_ok=True)
         with _locked(self.directory.root), self._interruptible():
             try:
@@ -101,16 +105,17 @@ class Runner:
         write_json(self.directory.manifest, plain(self.run))
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(self.options.preload))
-        while not all(state.phase in ENDED for state in self.states):
-            self._collect()
-            self._start_ready(context)
-            self.show(self.states)
-            time.sleep(_POLL_SECONDS if self._running else 0.0)
+        with closing(Servers(self.run, self.directory, context)) as servers:
+            while not all(state.phase in ENDED for state in self.states):
+                self._collect(servers)
+                self._start_ready(context, servers)
+                self.show(self.states)
+                time.sleep(_POLL_SECONDS if self._running else 0.0)
         self.show(self.states)
 
     # -- starting
 
-    def _start_ready(self, context: Any) -> None:
+    def _start_ready(self, context: Any, servers: Servers) -> None:
         for state in self.states:
             if state.phase != "waiting":
                 continue
@@ -123,7 +128,7 @@ class Runner:
             elif is_finished(self.directory, state.stage):
                 state.phase = "skipped"
             elif len(self._running) < self.options.slots:
-                self._start(context, state)
+                self._start(context, state, servers)
 
     def _phase(self, name: str) -> str:
         return next(state.phase for state in self.states if state.stage.name == name)
@@ -135,11 +140,12 @@ class Runner:
         done = all(self._phase(name) in ("finished", "skipped") for name in state.stage.needs)
         return done and all(self._phase(name) in ENDED for name in state.stage.optional_needs)
 
-    def _start(self, context: Any, state: StageState) -> None:
+    def _start(self, context: Any, state: StageState, servers: Servers) -> None:
         begin(self.directory, state.stage)
         taken = [running.state.device for running in self._running]
         state.device = min(range(self.options.devices), key=taken.count, default=None)
-        assignment = Assignment(self.run, self.directory.root, state.stage, state.device, self.options.threads)
+        found = servers.environment(state.stage, state.device)
+        assignment = Assignment(self.run, self.directory.root, state.stage, state.device, self.options.threads, found)
         process = context.Process(target=self.options.work, args=(assignment,), name=state.stage.name)
         process.start()
         state.phase, state.started = "running", time.monotonic()
@@ -147,17 +153,20 @@ class Runner:
 
     # -- ending
 
-    def _collect(self) -> None:
+    def _collect(self, servers: Servers) -> None:
         for running in list(self._running):
             refresh(self.directory, running.state)
-            self._enforce_limits(running)
+            self._enforce_limits(running, servers)
             if running.process.is_alive():
                 continue
             running.process.join()
             self._running.remove(running)
             self._end(running.state, running.process.exitcode or 0)
 
-    def _enforce_limits(self, running: _Running) -> None:
+    def _enforce_limits(self, running: _Running, servers: Servers) -> None:
+        if failure := servers.failure(running.state.stage, running.state.device):
+            running.state.failure = running.state.failure or failure
+            running.process.kill()
         deadline = self.run.spec.active_deadline_seconds
         if running.state.stage.arm and deadline and running.state.seconds > deadline and not running.state.failure:
             message = f"took longer than spec.activeDeadlineSeconds of {deadline}"

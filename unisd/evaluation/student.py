@@ -1,0 +1,133 @@
+"""What is evaluated: a trained component, to ask for completions and for probabilities of given ones.
+
+In this process, or on rollout servers that hold its final adapter, where the run has servers. Called by `evaluate`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from unisd.config.resolve import Arm
+from unisd.config.serving import evaluates_on_servers
+from unisd.evaluation.perplexity import Surprisal, surprisals
+from unisd.forward.attention import PACKED, register_packed_attention
+from unisd.forward.packed import Ids
+from unisd.job import Job
+from unisd.models import load_model, load_tokenizer, stop_ids
+from unisd.prepared import Prepared
+from unisd.rollouts.policy import policy_of
+from unisd.rollouts.servers import servers
+from unisd.rollouts.transformers_engine import TransformersEngine
+from unisd.rollouts.types import RolloutEngine
+from unisd.rollouts.vllm_engine import Policy, VllmEngine
+from unisd.rundir import read_json
+from unisd.teacher.adapter import adapter_in_force
+
+
+class Student(Protocol):
+    """A component after its training."""
+
+    @property
+    def engine(self) -> RolloutEngine:
+        """Generates its completions."""
+        ...
+
+    def surprisals(self, prompts: Sequence[Ids], completions: Sequence[Ids], *, base: bool = False) -> list[Surprisal]:
+        """−log p of each completion given its prompt, in order; with `base`, under the model before training."""
+        ...
+
+
+@contextmanager
+def student_for(job: Job, prepared: Prepared) -> Iterator[Student]:
+    """The component that a job evaluates."""
+    arm, ending = job.required_arm, stop_ids(load_tokenizer(prepared.model), prepared.model)
+    if not evaluates_on_servers(job.spec, arm):
+        yield _loaded(job, prepared.model, ending)
+        return
+    with closing(servers(ending)) as client:
+        client.publish(_final_policy(job, arm))
+        yield ServedStudent(client)
+
+
+def _final_policy(job: Job, arm: Arm) -> Policy:
+    """The adapter that training ended with, under the number of the step that made it: servers may still hold it."""
+    if not arm.trains:
+        return Policy(arm.name, 0)
+    trained = job.directory.trained(arm.name)
+    step: int = read_json(trained / "result.json")["exportedStep"]
+    return Policy(arm.name, step, policy_of(trained / "adapter", arm.training.precision))
+
+
+@dataclass(frozen=True)
+class ServedStudent:
+    """A component that servers hold."""
+
+    engine: VllmEngine
+
+    def surprisals(self, prompts: Sequence[Ids], completions: Sequence[Ids], *, base: bool = False) -> list[Surprisal]:
+        found = dict(self.engine.score(prompts, completions, base=base))
+        return [Surprisal(-sum(found[index]), len(found[index])) for index in range(len(prompts))]
+
+
+@dataclass(frozen=True)
+class LoadedStudent:
+    """A component in this process."""
+
+    model: Any
+    base: Any
+    """Something to score with its base: the same module, or a second model."""
+    engine: TransformersEngine
+    autocast: Callable[[], AbstractContextManager[Any]]
+    max_tokens: int
+    """Tokens of one scoring pass."""
+
+    def surprisals(self, prompts: Sequence[Ids], completions: Sequence[Ids], *, base: bool = False) -> list[Surprisal]:
+        with self.autocast(), self._in_force(base) as model:
+            return surprisals(model, prompts, completions, self.max_tokens)
+
+    @contextmanager
+    def _in_force(self, base: bool) -> Iterator[Any]:
+        if not base:
+            yield self.model
+        elif self.base is not self.model or not hasattr(self.model, "peft_config"):
+            yield self.base
+        else:
+            with adapter_in_force(self.model, None):
+                yield self.model
+
+
+def _loaded(job: Job, path: Path, ending: frozenset[int]) -> LoadedStudent:
+    arm = job.required_arm
+    model, base = _models(job, arm, path)
+    autocast = _autocast(model, arm)
+    engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size, autocast)
+    return LoadedStudent(model, base, engine, autocast, arm.training.max_tokens_per_pass)
+
+
+def _models(job: Job, arm: Arm, path: Path) -> tuple[Any, Any]:
+    register_packed_attention()
+    precision = arm.training.precision
+    trained = job.directory.trained(arm.name) / "adapter"
+    if arm.trains and arm.training.fine_tuning == "full":
+        model, base = load_model(trained, precision), load_model(path, precision)
+        base.set_attn_implementation(PACKED)
+    else:
+        model = base = load_model(path, precision)
+        if arm.trains:
+            from peft import PeftModel
+
+            model = base = PeftModel.from_pretrained(model, str(trained)).eval()
+    (model.get_base_model() if hasattr(model, "peft_config") else model).set_attn_implementation(PACKED)
+    return model, base
+
+
+def _autocast(model: Any, arm: Arm) -> Callable[[], AbstractContextManager[Any]]:
+    """The precision that training computed in, so that what is evaluated is what was trained."""
+    if arm.training.precision == "float32":
+        return nullcontext
+    device = next(model.parameters()).device.type
+    return lambda: torch.autocast(device, torch.bfloat16)
