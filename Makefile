@@ -10,7 +10,7 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-
 	--custom-compile-command "make lock"
 LOCK := $(COMPILE) pyproject.toml
 
-.PHONY: help setup quickstart test unit cluster cluster-tools check bench bench-operator e2e-full generate lock clean
+.PHONY: help setup quickstart test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full generate lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,19 +46,29 @@ rollout-cpu: $(STAMP) ## vLLM for CPUs in an environment of its own, unless it i
 cluster-tools: $(STAMP) ## build the programs of the test cluster, unless they are there (needs Go)
 	$(BIN)/python -m tests.cluster.binaries
 
-cluster: $(STAMP) ## a Kubernetes control plane with simulated nodes, until Ctrl-C; prints its kubeconfig
-	$(BIN)/python -m tests.cluster
+node-tools: ## install the programs of a real node, if there are none (Debian, as root)
+	for program in containerd runc conntrack iptables ip buildah debootstrap /usr/lib/cni/bridge; do \
+		command -v $$program >/dev/null && continue; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends containerd \
+			runc containernetworking-plugins conntrack iptables iproute2 buildah debootstrap >/dev/null; break; \
+	done
+
+cluster: $(STAMP) $(if $(NODE),node-tools) ## a Kubernetes control plane with simulated nodes (NODE=1: a real one), until Ctrl-C; prints its kubeconfig
+	$(BIN)/python -m tests.cluster $(if $(NODE),--node)
 
 # One after the other: tests on a cluster mind what takes the processor from its controllers.
 test: $(STAMP) browser cluster-tools ## set up, then all tests that need no cluster node
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m cluster
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not node"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "cluster and not node"
+
+e2e: $(STAMP) cluster-tools node-tools ## a whole run and its failures on a real node of this machine (Linux, as root)
+	$(BIN)/python -m pytest -m node
 
 e2e-full: $(STAMP) cluster-tools ## the operator, killed after every single call that it makes (half an hour)
 	UNISD_E2E_FULL=1 $(BIN)/python -m pytest tests/operator/controller/test_faults.py
 
 unit: $(STAMP) ## the fast tests alone
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not cluster"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not cluster and not node"
 
 check: $(STAMP) ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

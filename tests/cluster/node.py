@@ -73,8 +73,9 @@ class NodeCluster(Cluster):
         proxy = components.kube_proxy(addresses, self._component_kubeconfig("kube-proxy"))
         file = written(self.folder / "kube-proxy.json", proxy)
         self._run_inside("kube-proxy", binary("kube-proxy"), "--config", file, f"--hostname-override={NODE}")
-        names = components.corefile(addresses, self._component_kubeconfig("coredns"))
+        names = components.corefile(self._component_kubeconfig("coredns"))
         self._run_inside("coredns", binary("coredns"), "-conf", written(self.folder / "Corefile", names))
+        self.wait_for("coredns", lambda: "CoreDNS-" in self.processes["coredns"].log())
 
     def _start_kubelet(self) -> None:
         addresses = self.namespace.addresses

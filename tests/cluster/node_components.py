@@ -10,8 +10,6 @@ from tests.cluster.namespace import Addresses
 SOCKET = "/run/containerd/containerd.sock"
 PAUSE = "unisd.test/pause:1"
 DOMAIN = "cluster.local"
-# Of pods that DNS answers; the API server's own range is in components.py.
-DNS_PORT = 53
 
 
 def containerd(folder: Path) -> str:
@@ -78,11 +76,10 @@ def kube_proxy(addresses: Addresses, kubeconfig: Path) -> dict[str, Any]:
     }
 
 
-def corefile(addresses: Addresses, kubeconfig: Path) -> str:
+def corefile(kubeconfig: Path) -> str:
     """Names of Services and pods, and no others: nothing beyond the cluster is reached from here."""
     return f"""
-{DOMAIN}:{DNS_PORT} in-addr.arpa:{DNS_PORT} {{
-    bind {addresses.node}
+{DOMAIN}:53 in-addr.arpa:53 {{
     errors
     kubernetes {DOMAIN} in-addr.arpa {{
         kubeconfig {kubeconfig}

@@ -1,19 +1,26 @@
-"""Fixtures of the test cluster for all tests, and the mark `cluster` for those that use one. See README.md."""
+"""Fixtures of the test cluster for all tests, and the marks of those that use one. See README.md."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster import images
 from tests.cluster.cluster import Cluster
+from tests.cluster.node import NodeCluster
 
 FIXTURES = {"cluster", "fresh_cluster", "kueue_cluster"}
+NODE_FIXTURES = {"node_cluster"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a cluster carries the mark."""
     for item in items:
-        if isinstance(item, pytest.Function) and FIXTURES & set(item.fixturenames):
+        if not isinstance(item, pytest.Function):
+            continue
+        if FIXTURES & set(item.fixturenames):
             item.add_marker("cluster")
+        if NODE_FIXTURES & set(item.fixturenames):
+            item.add_marker("node")
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +50,13 @@ def kueue_cluster() -> Iterator[Cluster]:
 def fresh_cluster() -> Iterator[Cluster]:
     """A cluster of the test's own, for what would disturb others."""
     with Cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def node_cluster() -> Iterator[NodeCluster]:
+    """A shared cluster with a real node, on which nothing is installed but the base image."""
+    with NodeCluster() as running:
+        for archive in (images.pause(), images.base()):
+            running.load_image(archive)
         yield running

@@ -1,0 +1,148 @@
+"""The real node runs pods as a node does, and leaves nothing behind."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import images, objects
+from tests.cluster.node import NodeCluster
+from tests.cluster.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+USER = 54321
+
+
+def pod(name: str, *command: str, **container: Any) -> dict[str, Any]:
+    """A pod of the base image under a user that nobody knows."""
+    found = objects.pod(name)
+    found["metadata"]["labels"] = {"app": name}
+    found["spec"]["securityContext"] = {"runAsUser": USER, "fsGroup": 1000}
+    found["spec"]["terminationGracePeriodSeconds"] = 0
+    found["spec"]["containers"][0] |= {"image": images.BASE, "command": list(command), **container}
+    return found
+
+
+@pytest.fixture
+def place(node_cluster: NodeCluster) -> str:
+    """A namespace of the node's cluster."""
+    return node_cluster.create_namespace()
+
+
+def status_of(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
+    status: dict[str, Any] = cluster.json("get", "pod", name, "-n", namespace)["status"]
+    return status
+
+
+def ends(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
+    """How the only container of a pod ended."""
+    eventually(lambda: status_of(cluster, namespace, name)["phase"] in ("Succeeded", "Failed"), within=60)
+    ended: dict[str, Any] = status_of(cluster, namespace, name)["containerStatuses"][0]["state"]["terminated"]
+    return ended
+
+
+def test_a_pod_finds_others_by_name_and_through_services(node_cluster: NodeCluster, place: str) -> None:
+    server = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=8000)"
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8000}]},
+    }
+    node_cluster.apply(service, pod("server", "python3", "-c", server, workingDir="/etc"), namespace=place)
+    ask = "import urllib.request as r; print(r.urlopen('http://web/hostname', timeout=20).status)"
+    api = "import socket; socket.create_connection(('kubernetes.default.svc', 443), 20)"
+    node_cluster.kubectl("wait", "-n", place, "--for=condition=Ready", "pod/server", "--timeout=60s")
+    node_cluster.apply(pod("client", "python3", "-c", f"{ask}\n{api}"), namespace=place)
+
+    assert ends(node_cluster, place, "client")["exitCode"] == 0, node_cluster.kubectl("logs", "client", "-n", place)
+    assert node_cluster.kubectl("logs", "client", "-n", place) == "200\n"
+    assert node_cluster.kubectl("exec", "server", "-n", place, "--", "id", "-u").strip() == str(USER)
+
+
+def test_folders_are_volumes(node_cluster: NodeCluster, place: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "given").write_text("given")
+    node_cluster.add_folder("models", tmp_path, place)
+    folder = node_cluster.add_volume("data", place)
+    wanted = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": wanted}
+    copies = pod("copies", "sh", "-c", "cp /models/given /data/ && ! touch /models/new")
+    copies["spec"]["volumes"] = [{"name": n, "persistentVolumeClaim": {"claimName": n}} for n in ("models", "data")]
+    mounts = [{"name": n, "mountPath": f"/{n}", "readOnly": n == "models"} for n in ("models", "data")]
+    copies["spec"]["containers"][0]["volumeMounts"] = mounts
+    node_cluster.apply(claim, copies, namespace=place)
+
+    assert ends(node_cluster, place, "copies")["exitCode"] == 0, node_cluster.kubectl("logs", "copies", "-n", place)
+    assert (folder / "given").read_text() == "given"
+    assert (folder / "given").stat().st_uid == USER
+
+
+def test_the_kubelet_tells_how_containers_end(node_cluster: NodeCluster, place: str) -> None:
+    greedy = pod("greedy", "python3", "-c", "b'x' * (1 << 30)", resources={"limits": {"memory": "64Mi"}})
+    missing = pod("missing", "true", image="unisd.test/missing:1", imagePullPolicy="Never")
+    speaks = pod("speaks", "sh", "-c", "echo last words > /dev/termination-log; exit 7")
+    node_cluster.apply(greedy, missing, speaks, namespace=place)
+
+    assert ends(node_cluster, place, "greedy")["reason"] == "OOMKilled"
+    spoken = ends(node_cluster, place, "speaks")
+    assert (spoken["exitCode"], spoken["message"]) == (7, "last words\n")
+
+    def reason() -> str:
+        waiting = status_of(node_cluster, place, "missing")["containerStatuses"][0]["state"]["waiting"]
+        return str(waiting["reason"])
+
+    eventually(lambda: reason() == "ErrImageNeverPull", within=60)
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_node_whose_process_was_killed(by: signal.Signals) -> None:
+    before = traces()
+    program = (
+        "import time\nfrom tests.cluster import images\nfrom tests.cluster.node import NodeCluster\n"
+        "from tests.cluster.test_node import pod\nwith NodeCluster() as cluster:\n"
+        "    cluster.load_image(images.pause())\n    cluster.load_image(images.base())\n"
+        "    namespace = cluster.create_namespace()\n"
+        "    cluster.apply(pod('sleeps', 'sleep', 'infinity'), namespace=namespace)\n"
+        "    cluster.kubectl('wait', '-n', namespace, '--for=condition=Ready', 'pod/sleeps', '--timeout=60s')\n"
+        "    print(cluster.folder, flush=True)\n    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        folder = Path(child.stdout.readline().strip())
+        assert traces() != before
+        child.send_signal(by)
+    eventually(lambda: not folder.exists())
+    eventually(lambda: traces() == before)
+
+
+def traces() -> dict[str, list[str]]:
+    """Everything on this machine that a node could leave behind."""
+    links = json.loads(subprocess.check_output(["ip", "-json", "link"], text=True))
+    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {
+        "links": sorted(link["ifname"] for link in links),
+        "mounts": sorted(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
+        "rules": sorted(line for line in rules if not line.startswith(("#", ":"))),
+        "groups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/unisd-cluster-*")),
+        "programs": sorted(programs()),
+        "forwarding": [Path("/proc/sys/net/ipv4/ip_forward").read_text()],
+    }
+
+
+def programs() -> list[str]:
+    """Programs of a node that run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            name = path.read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name.startswith(("containerd", "kubelet", "kube-proxy", "coredns", "runc")):
+            found.append(name)
+    return found

@@ -1,0 +1,73 @@
+"""The operator installed on a real node by the real Helm, with images and packages as this machine can have them.
+
+The images are the project's own, built without the several GB of torch and vLLM: volumes bring those, read-only.
+"""
+
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import images
+from tests.cluster.node import NodeCluster
+from tests.operator.charts.installation import NAMESPACE, install
+from tests.rollouts import vllm_cpu
+
+USER = 54321
+"""Whom all pods of runs are: nobody that an image or this machine knows."""
+IMAGES: Mapping[str, Mapping[str, str]] = {
+    "operator": {},
+    "trainer": {"PACKAGES": "mounted"},
+    "rollout": {"PACKAGES": "mounted"},
+}
+VALUES = {
+    "image": {"registry": "unisd.test", **{name: {"tag": "1"} for name in IMAGES}},
+    "replicas": 1,
+    "settings": {
+        "security": {"runAsUser": USER},
+        "retrySeconds": 2,
+        "env": {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+    },
+}
+PACKAGES = "/opt/packages"
+PYTHON = f"lib/python3.{sys.version_info.minor}/site-packages"
+
+
+def prepare_node(cluster: NodeCluster) -> None:
+    """Images on the node, both charts installed, the operator ready."""
+    for archive in (images.pause(), *(images.image(name, **given) for name, given in IMAGES.items())):
+        cluster.load_image(archive)
+    cluster.create_namespace(NAMESPACE)
+    install(cluster, "unisd-crds")
+    install(cluster, "unisd-operator", VALUES)
+
+
+def prepare_namespace(cluster: NodeCluster, models: Path) -> str:
+    """A namespace for runs, with the claims that their pods read packages and models from."""
+    namespace = cluster.create_namespace()
+    cluster.add_folder("trainer-packages", Path(sys.prefix), namespace)
+    cluster.add_folder("rollout-packages", vllm_cpu.environment(), namespace)
+    cluster.add_folder("models", models, namespace)
+    return namespace
+
+
+def with_packages(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest whose pods find their packages on volumes."""
+    found = deepcopy(dict(manifest))
+    for block in ("preparation", "trainer", "evaluation", "rollout"):
+        claim = "rollout-packages" if block == "rollout" else "trainer-packages"
+        pod = found["spec"].setdefault(block, {}).setdefault("pod", {})
+        source = {"claimName": claim, "readOnly": True}
+        pod.setdefault("volumes", []).append({"name": "packages", "persistentVolumeClaim": source})
+        pod.setdefault("volumeMounts", []).extend(_mounts(rollout=block == "rollout"))
+    return found
+
+
+def _mounts(rollout: bool) -> list[dict[str, Any]]:
+    places = {PACKAGES: PYTHON}
+    if rollout:
+        places["/stub"] = "stub"  # where a link in its packages leads: vllm_cpu.py
+    return [
+        {"name": "packages", "mountPath": place, "subPath": path, "readOnly": True} for place, path in places.items()
+    ]

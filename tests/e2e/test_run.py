@@ -1,0 +1,65 @@
+"""A whole run on a real node: real vLLM, two trainer pods, scores in status, report in the claim."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.node import NodeCluster
+from tests.cluster.waiting import eventually
+from tests.e2e.installation import with_packages
+from tests.e2e.watching import watched
+
+ROOT = Path(__file__).parents[2]
+ROWS = ROOT / "examples/data/cos_e/train.jsonl"
+MANIFEST = ROOT / "examples/e2e.yaml"
+LIMIT = 25 * 60
+"""Seconds that the run may take on two cores."""
+ARMS = ("star-1", "agreement-1", "sft-1")
+
+
+def test_three_components_run_to_their_end(node: NodeCluster, team: str) -> None:
+    manifest = with_packages(yaml.safe_load(MANIFEST.read_text(encoding="utf-8")))
+    claim = node.add_volume("e2e", team)
+    node.kubectl("create", "configmap", "e2e-rows", "-n", team, f"--from-file=rows.jsonl={ROWS}")
+
+    with watched(node, team) as watch:
+        node.apply(manifest, namespace=team)
+        run = eventually(lambda: ended(node, team), within=LIMIT, every=2)
+
+    status = run["status"]
+    assert status["phase"] == "Succeeded", json.dumps(status, indent=1)
+    rows = manifest["spec"]["task"]["maxEvalExamples"]
+    for arm in ARMS:
+        component = component_of(status, arm)
+        assert component["phase"] == "Succeeded"
+        accuracy = next(found for found in component["evaluations"] if found["metric"] == "accuracy")
+        assert accuracy["items"] == rows
+        assert 0 <= accuracy["low"] <= accuracy["score"] <= accuracy["high"] <= 1
+    directory = claim / "runs" / run["metadata"]["uid"]
+    report = json.loads((directory / "report/report.json").read_text())
+    assert {arm["arm"] for arm in report["arms"]} == set(ARMS)
+
+    sampled = manifest["spec"]["task"]["maxTrainExamples"]
+    assert watch.answered["star-1"] >= sampled + rows, watch.answered
+    assert watch.answered["agreement-1"] >= sampled + rows, watch.answered
+    assert watch.answered["sft-1"] >= rows, watch.answered
+    for arm in ("star-1", "agreement-1"):
+        (metrics,) = directory.glob(f"components/{arm}/*/train/metrics.jsonl")
+        steps = [json.loads(line) for line in metrics.read_text().splitlines()]
+        assert all(step["logp_difference"] < 0.1 and step["policy_lag"] == 0 for step in steps), steps
+    heading, *shown = watch.lines.splitlines()
+    assert heading.split() == ["NAME", "PHASE", "COMPONENTS", "PROGRESS", "REASON", "AGE"]
+    assert shown[-1].split()[:4] == ["e2e", "Succeeded", "3/3", "100"]
+
+
+def ended(node: NodeCluster, namespace: str) -> dict[str, Any] | None:
+    """The run, once it has ended."""
+    run: dict[str, Any] = node.json("get", "sdr", "e2e", "-n", namespace)
+    return run if run.get("status", {}).get("phase") in ("Succeeded", "Failed") else None
+
+
+def component_of(status: dict[str, Any], name: str) -> dict[str, Any]:
+    """A component's part of the status."""
+    return next(found for found in status["components"] if found["name"] == name)
