@@ -71,6 +71,13 @@ def proportion(scores_SI: Sequence[Sequence[float]]) -> Estimate:
     return Estimate(value, low, high, items, deviation)
 
 
+def mean(values_I: Sequence[float]) -> Estimate:
+    """A mean over items of any figure, its interval by resampling items."""
+    values = np.asarray([values_I], dtype=float)
+    low, high = _interval(_resampled(values).mean(axis=(0, 1)))
+    return Estimate(float(values.mean()), low, high, values.shape[1])
+
+
 def perplexity(nats_SI: Sequence[Sequence[float]], tokens_SI: Sequence[Sequence[float]]) -> Estimate:
     """exp(Σ nats / Σ tokens) over all items and seeds, its interval by resampling items."""
     nats, tokens = np.asarray(nats_SI, dtype=float), np.asarray(tokens_SI, dtype=float)

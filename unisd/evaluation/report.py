@@ -7,6 +7,7 @@ from typing import Any
 from unisd import __version__
 from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.evaluation import comparison
+from unisd.evaluation.figures import column, figures
 from unisd.evaluation.html import render
 from unisd.job import Job
 from unisd.prepared import load_prepared
@@ -60,10 +61,6 @@ def _items(directory: RunDir, task: str, names: Sequence[str]) -> list[list[Json
     return [read_jsonl(directory.evaluated(name) / f"items-{task}.jsonl") for name in names]
 
 
-def _column(items_SI: Sequence[Sequence[Json]], name: str) -> list[list[float]]:
-    return [[float(item[name]) for item in items] for items in items_SI]
-
-
 def _task_scores(
     directory: RunDir, task: str, scored: dict[str, list[str]], components: dict[str, list[Arm]]
 ) -> dict[str, Json]:
@@ -73,48 +70,11 @@ def _task_scores(
             continue
         items_SI = _items(directory, task, arms)
         metric = read_json(directory.evaluated(arms[0]) / "evaluation.json")["tasks"][task]["metric"]
-        scores: Json = {"metric": metric, "seeds": len(arms), "method": components[name][0].method}
-        if metric != "none":
-            scores["score"] = vars(comparison.proportion(_column(items_SI, "correct")))
-            scores["found"] = vars(comparison.proportion(_column(items_SI, "found")))
-            scores["parts"] = _parts(items_SI)
-            scores["groups"] = _groups(items_SI)
-        scores["finished"] = vars(comparison.proportion(_column(items_SI, "finished")))
-        for kind in ("gold", "retention"):
-            if f"{kind}Nats" in items_SI[0][0]:
-                nats, tokens = _column(items_SI, f"{kind}Nats"), _column(items_SI, f"{kind}Tokens")
-                scores[f"{kind}Perplexity"] = vars(comparison.perplexity(nats, tokens))
+        scores: Json = {"seeds": len(arms), "method": components[name][0].method, **figures(items_SI, metric)}
         scores["samples"] = items_SI[0][:SAMPLES]
         scores["items"] = [_item(rows) for rows in zip(*items_SI, strict=True)]
         found[name] = scores
     return found
-
-
-def _parts(items_SI: Sequence[Sequence[Json]]) -> Json:
-    """Means of the finer figures that a task gives, e.g. the share of right arguments."""
-    names = items_SI[0][0]["parts"]
-    columns = {name: [item["parts"][name] for items in items_SI for item in items] for name in names}
-    return {name: sum(values) / len(values) for name, values in columns.items()}
-
-
-def _groups(items_SI: Sequence[Sequence[Json]]) -> Json:
-    """Scores and shares of found answers by what rows are about: kind, then value, e.g. subject, then physics."""
-    found: dict[str, dict[str, list[Json]]] = {}
-    for item in (item for items in items_SI for item in items):
-        for kind, value in item["groups"].items():
-            found.setdefault(kind, {}).setdefault(value, []).append(item)
-    seeds = len(items_SI)
-    return {
-        kind: {
-            value: {
-                "rows": len(items) // seeds,
-                "score": sum(item["correct"] for item in items) / len(items),
-                "found": sum(item["found"] for item in items) / len(items),
-            }
-            for value, items in sorted(values.items())
-        }
-        for kind, values in found.items()
-    }
 
 
 def _item(rows: Sequence[Json]) -> Json:
@@ -133,7 +93,7 @@ def _comparisons(directory: RunDir, task: str, scored: dict[str, list[str]], *, 
     if len(names) < 2 or not graded:
         return []
     base, *others = names
-    columns = {name: _column(_items(directory, task, scored[name]), "correct") for name in names}
+    columns = {name: column(_items(directory, task, scored[name]), "correct") for name in names}
     differences = comparison.holm({name: comparison.difference(columns[name], columns[base]) for name in others})
     return [
         {"component": name, "against": base, **vars(difference), "differs": difference.differs}
