@@ -129,6 +129,7 @@ def arm_of(component: dict[str, Any], shape: Shape, *, checkpointing: bool) -> A
         "gradientCheckpointing": checkpointing,
         "precision": "bfloat16",
         "checkpointEverySteps": 1_000_000,
+        "guard": {"maxLogpDifference": 100.0},  # those of given completions are made up
     }
     spec = {
         "model": {"path": "none"},
@@ -184,7 +185,7 @@ def trainer_of(arm: Arm, shape: Shape, directory: Path, steps: int, device: str)
     sampler = StepSampler(len(rows), len(rows), steps, seed=0)
     model = model_of(shape, device)
     model.set_attn_implementation(PACKED)
-    arguments = common_arguments(arm, directory, steps)
+    arguments = common_arguments(arm, directory, steps, deepspeed=None)
     common: dict[str, Any] = {
         "model": model,
         "peft_config": lora_config(arm, 64, 128),

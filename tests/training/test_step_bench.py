@@ -1,6 +1,7 @@
 """The bench of a training step at its smallest shape: what it forwards, not how fast."""
 
 import pytest
+from torch.autograd.graph import saved_tensors_hooks
 
 from bench.step import SHAPES, measure, measure_plain, table
 
@@ -39,3 +40,14 @@ def test_plain_supervised_fine_tuning_pays_for_padding():
     found = measure_plain(TINY, **SETTINGS)
     assert found.tokens == (0, ROWS * (TINY.prompt + max(TINY.completions)))
     assert list(table([found, found]))[-1].endswith("| 1.00 |")
+
+
+@pytest.mark.parametrize("case", ["SFT, packed", "UniSD*"])
+def test_recomputing_activations_keeps_fewer_of_them(case):
+    kept = {}
+    for checkpointing in (False, True):
+        sizes: list[int] = []
+        with saved_tensors_hooks(lambda value, sizes=sizes: sizes.append(value.numel()) or value, lambda value: value):
+            measure(case, TINY, **{**SETTINGS, "checkpointing": checkpointing})
+        kept[checkpointing] = sum(sizes)
+    assert kept[True] < 0.7 * kept[False]

@@ -55,7 +55,7 @@ class TransformersEngine:
             model: a causal language model; its adapters and mode are used as they are and left so.
             stop_ids: tokens that end a completion.
             batch_size: rows decoded together.
-            autocast: makes the context of each forward pass; none by default.
+            autocast: makes the context of each batch; none by default.
         """
         if not stop_ids:
             raise ValueError("stop_ids is empty: without a stop token no completion ever ends")
@@ -65,7 +65,7 @@ class TransformersEngine:
         self._autocast = autocast
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Completion]:
-        """Completions of all prompts, each yielded as soon as it is finished; longest prompts first."""
+        """Completions of all prompts, each batch in the order in which they ended; longest prompts first."""
         if any(len(prompt) == 0 for prompt in prompts):
             raise ValueError("a prompt has no tokens")
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
@@ -73,7 +73,10 @@ class TransformersEngine:
         self._model.eval()
         try:
             for start in range(0, len(order), self._batch_size):
-                yield from self._decode(prompts, order[start : start + self._batch_size], sampling)
+                # One context for all tokens of a batch: within it each weight is cast once, not once a token.
+                with self._autocast():
+                    found = list(self._decode(prompts, order[start : start + self._batch_size], sampling))
+                yield from found
         finally:
             self._model.train(training)
 
@@ -106,15 +109,14 @@ class TransformersEngine:
     def _forward(self, ids_BL: torch.Tensor, batch: _Batch) -> torch.Tensor:
         """Logits [B, V] in float32 of the token after the last."""
         positions_BL = (batch.attention_BL.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_BL.shape[1] :]
-        with self._autocast():
-            output = self._model(
-                input_ids=ids_BL,
-                attention_mask=batch.attention_BL,
-                position_ids=positions_BL,
-                past_key_values=batch.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        output = self._model(
+            input_ids=ids_BL,
+            attention_mask=batch.attention_BL,
+            position_ids=positions_BL,
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         logits_BV: torch.Tensor = output.logits[:, -1].float()
         return logits_BV
 

@@ -201,6 +201,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         self, model: nn.Module, step: _Step, scores: Scored, masks: Masks, total: Denominators
     ) -> tuple[list[Loss], int]:
         """Student passes by micro-step; returns their losses and the tokens forwarded."""
+        model.train()  # scoring left it in evaluation mode, in which no activation is recomputed
         size, world = self.context.arm.training.per_device_batch_size, self.accelerator.num_processes
         level = self.context.arm.objective.agreement.level if self.context.arm.objective.agreement else "token"
         coefficient = coefficients(masks, level, total)
