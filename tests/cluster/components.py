@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tests.cluster.certificates import Authority, KeyPair
 
+# The first of the range of Services: the API server's own, as pods see it.
+SERVICE = "10.96.0.1"
 # Bodies only where a test reads them: of those who write to the API from outside. Never of Secrets.
 OWN_COMPONENTS = [
     "system:apiserver",
@@ -13,6 +15,9 @@ OWN_COMPONENTS = [
     "system:kube-scheduler",
     "system:kwok",
     "system:kueue",
+    "system:kubelet",
+    "system:kube-proxy",
+    "system:coredns",
 ]
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -48,7 +53,8 @@ class Layout:
     def server_certificate(self) -> KeyPair:
         """Of the API server, which also signs the tokens of ServiceAccounts by it."""
         names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
-        return self.authority.server("kube-apiserver", *(f"DNS:{name}" for name in names), f"IP:{self.address}")
+        addresses = (f"IP:{self.address}", f"IP:{SERVICE}")
+        return self.authority.server("kube-apiserver", *(f"DNS:{name}" for name in names), *addresses)
 
 
 def etcd(layout: Layout) -> list[str]:
