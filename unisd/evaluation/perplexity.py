@@ -20,15 +20,19 @@ class Surprisal:
     tokens: int
 
 
+def grouped(prompts: Sequence[Ids], completions: Sequence[Ids], max_tokens: int) -> list[list[int]]:
+    """Indices of the rows of each pack, shortest rows first; a pack has at most `max_tokens` tokens."""
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]) + len(completions[index]))
+    lengths = [len(prompts[index]) + len(completions[index]) for index in order]
+    return [[order[position] for position in group] for group in split_by_tokens(lengths, max_tokens)]
+
+
 @torch.no_grad()
 def surprisals(model: Any, prompts: Sequence[Ids], completions: Sequence[Ids], max_tokens: int) -> list[Surprisal]:
     """−log p of each completion given its prompt, teacher-forced, in order; packs of at most `max_tokens`."""
     device = next(model.parameters()).device
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]) + len(completions[index]))
-    lengths = [len(prompts[index]) + len(completions[index]) for index in order]
     found: dict[int, Surprisal] = {}
-    for group in split_by_tokens(lengths, max_tokens):
-        members = [order[position] for position in group]
+    for members in grouped(prompts, completions, max_tokens):
         packed = pack([prompts[i] for i in members], [completions[i] for i in members], device)
         tokens_N = torch.tensor([token for i in members for token in completions[i]], dtype=torch.long, device=device)
         logp_N = realised_logp(hidden_states(model, packed), head_of(model), tokens_N)

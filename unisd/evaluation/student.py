@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from unisd.config.resolve import Arm
 from unisd.config.serving import evaluates_on_servers
+from unisd.evaluation.divergence import divergences
 from unisd.evaluation.perplexity import Surprisal, surprisals
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.forward.packed import Ids
@@ -44,11 +45,12 @@ class Student(Protocol):
 @contextmanager
 def student_for(job: Job, prepared: Prepared) -> Iterator[Student]:
     """The component that a job evaluates."""
-    arm, ending = job.required_arm, stop_ids(load_tokenizer(prepared.model), prepared.model)
+    arm = job.required_arm
     if not evaluates_on_servers(job.spec, arm):
-        yield _loaded(job, prepared.model, ending)
+        weights = _weights(job, arm, prepared.model)
+        yield loaded_student(weights, job.spec.evaluation.batch_size, arm.training.max_tokens_per_pass)
         return
-    with closing(servers(ending)) as client:
+    with closing(servers(stop_ids(load_tokenizer(prepared.model), prepared.model))) as client:
         client.publish(_final_policy(job, arm))
         yield ServedStudent(client)
 
@@ -89,6 +91,13 @@ class LoadedStudent:
         with self.autocast(), self._in_force(base) as model:
             return surprisals(model, prompts, completions, self.max_tokens)
 
+    def divergences(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> list[float]:
+        """Mean Jensen-Shannon divergence to the base over each completion's tokens, in order."""
+        with self.autocast():
+            return divergences(
+                lambda: self._in_force(False), lambda: self._in_force(True), prompts, completions, self.max_tokens
+            )
+
     @contextmanager
     def _in_force(self, base: bool) -> Iterator[Any]:
         if not base:
@@ -100,34 +109,51 @@ class LoadedStudent:
                 yield self.model
 
 
-def _loaded(job: Job, path: Path, ending: frozenset[int]) -> LoadedStudent:
-    arm = job.required_arm
-    model, base = _models(job, arm, path)
-    autocast = _autocast(model, arm)
-    engine = TransformersEngine(model, ending, job.spec.evaluation.batch_size, autocast)
-    return LoadedStudent(model, base, engine, autocast, arm.training.max_tokens_per_pass)
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of a student lie."""
+
+    base: Path
+    """The model before training."""
+    precision: Literal["bfloat16", "float32"]
+    """Precision that training computed in, so that what is evaluated is what was trained."""
+    trained: Path | None = None
+    """Adapters on the base, or a whole model if it is `full`; None for the base as it is."""
+    full: bool = False
 
 
-def _models(job: Job, arm: Arm, path: Path) -> tuple[Any, Any]:
+def loaded_student(weights: Weights, batch_size: int, max_tokens: int) -> LoadedStudent:
+    """A model in this process; `batch_size` rows are generated together, `max_tokens` scored in one pass."""
+    model, base = _models(weights)
+    autocast = _autocast(model, weights.precision)
+    ending = stop_ids(load_tokenizer(weights.base), weights.base)
+    engine = TransformersEngine(model, ending, batch_size, autocast)
+    return LoadedStudent(model, base, engine, autocast, max_tokens)
+
+
+def _weights(job: Job, arm: Arm, base: Path) -> Weights:
+    trained = job.directory.trained(arm.name) / "adapter" if arm.trains else None
+    full = arm.trains and arm.training.fine_tuning == "full"
+    return Weights(base, arm.training.precision, trained, full)
+
+
+def _models(weights: Weights) -> tuple[Any, Any]:
     register_packed_attention()
-    precision = arm.training.precision
-    trained = job.directory.trained(arm.name) / "adapter"
-    if arm.trains and arm.training.fine_tuning == "full":
-        model, base = load_model(trained, precision), load_model(path, precision)
+    if weights.full and weights.trained is not None:
+        model, base = load_model(weights.trained, weights.precision), load_model(weights.base, weights.precision)
         base.set_attn_implementation(PACKED)
     else:
-        model = base = load_model(path, precision)
-        if arm.trains:
+        model = base = load_model(weights.base, weights.precision)
+        if weights.trained is not None:
             from peft import PeftModel
 
-            model = base = PeftModel.from_pretrained(model, str(trained)).eval()
+            model = base = PeftModel.from_pretrained(model, str(weights.trained)).eval()
     (model.get_base_model() if hasattr(model, "peft_config") else model).set_attn_implementation(PACKED)
     return model, base
 
 
-def _autocast(model: Any, arm: Arm) -> Callable[[], AbstractContextManager[Any]]:
-    """The precision that training computed in, so that what is evaluated is what was trained."""
-    if arm.training.precision == "float32":
+def _autocast(model: Any, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    if precision == "float32":
         return nullcontext
     device = next(model.parameters()).device.type
     return lambda: torch.autocast(device, torch.bfloat16)
