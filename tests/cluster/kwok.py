@@ -1,5 +1,7 @@
 """Simulated nodes and what their pods do, by kwok; `Cluster.add_fake_node` is how tests get one. Runs nothing itself."""
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +23,9 @@ def start(cluster: "Cluster") -> None:
     kubeconfig = cluster.user_kubeconfig("system:kwok", ["system:masters"])
     stages = module_folder("kwok", "sigs.k8s.io/kwok") / "kustomize/stage/node"
     logs = cluster.folder / "logs.yaml"
-    logs.write_text(LOGS.format(file=log_file(cluster.folder)))
+    logs.write_text(LOGS.format(file=log_file(cluster.folder), folder=cluster.folder))
     write_log(cluster.folder, "")
+    programs = _programs(cluster.folder)
     cluster.start(
         "kwok",
         binary("kwok"),
@@ -35,6 +38,7 @@ def start(cluster: "Cluster") -> None:
         f"--server-address={cluster.address}:10250",
         f"--tls-cert-file={serving.certificate}",
         f"--tls-private-key-file={serving.key}",
+        env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
     )
 
 
@@ -43,7 +47,35 @@ kind: ClusterLogs
 metadata: {{name: every-container}}
 spec:
   logs: [{{logsFile: {file}}}]
+---
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: ClusterExec
+metadata: {{name: every-container}}
+spec:
+  execs: [{{local: {{workDir: {folder}}}}}]
 """
+# Commands in pods run on this machine: what they take for the claim is a folder.
+UNISD = """#!{python}
+import sys
+from unisd.cli import main
+main([word.replace("/data", "{claim}", 1) if word.startswith("/data") else word for word in sys.argv[1:]])
+"""
+
+
+def claim_folder(folder: Path) -> Path:
+    """What `unisd`, run in any pod, finds at `/data`."""
+    return folder / "claim"
+
+
+def _programs(folder: Path) -> Path:
+    """The folder of what pods can run beside this machine's own programs."""
+    programs = folder / "programs"
+    programs.mkdir()
+    claim_folder(folder).mkdir()
+    script = programs / "unisd"
+    script.write_text(UNISD.format(python=sys.executable, claim=claim_folder(folder)))
+    script.chmod(0o755)
+    return programs
 
 
 def log_file(folder: Path) -> Path:

@@ -1,8 +1,9 @@
-"""What the command line reads of a cluster: one run, and the pods of a component. Reads only; translates errors once.
+"""What the command line reads of a cluster: one run, its pods, its Jobs. Reads only; translates errors once.
 
-Called by `unisd status` and `unisd logs`. Knows labels of children, not how they are planned.
+Called by `unisd status`, `logs`, `fetch` and `upload`. Knows labels of children, not how they are planned.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,20 +41,56 @@ class Cluster:
         self.namespace: str = namespace or active["context"].get("namespace", "default")
         self._objects: Any = client.CustomObjectsApi()
         self._core: Any = client.CoreV1Api()
+        self._batch: Any = client.BatchV1Api()
 
     def run(self, name: str) -> dict[str, Any]:
         """The SelfDistillRun of this name, as it stands in the API server."""
-        with _translated(f"run {name} in namespace {self.namespace}"):
+        with translated(f"run {name} in namespace {self.namespace}"):
             found: dict[str, Any] = self._objects.get_namespaced_custom_object(
                 GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUT
             )
+        return found
+
+    def has_claim(self, name: str) -> bool:
+        """Whether there is a claim of this name."""
+        with translated(f"claims of namespace {self.namespace}"):
+            only = f"metadata.name={name}"
+            found = self._core.list_namespaced_persistent_volume_claim(
+                self.namespace, field_selector=only, _request_timeout=_TIMEOUT
+            )
+        return bool(found.items)
+
+    def has_run(self, name: str) -> bool:
+        """Whether there is a run of this name."""
+        with translated(f"runs of namespace {self.namespace}"):
+            found = self._objects.list_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                self.namespace,
+                PLURAL,
+                field_selector=f"metadata.name={name}",
+                _request_timeout=_TIMEOUT,
+            )
+        return bool(found["items"])
+
+    def pod_template(self, uid: str) -> dict[str, Any] | None:
+        """The pod template of a Job of this run that mounts its claim, as the API server has it."""
+        with translated("jobs of the run"):
+            jobs = self._batch.list_namespaced_job(
+                self.namespace, label_selector=f"{GROUP}/run-uid={uid}", _request_timeout=_TIMEOUT
+            ).items
+        if not jobs:
+            return None
+        first = min(jobs, key=lambda job: job.metadata.creation_timestamp)
+        serializer: Any = client.ApiClient()
+        found: dict[str, Any] = serializer.sanitize_for_serialization(first.spec.template)
         return found
 
     def logs(self, uid: str, arm: str, role: str) -> list[Log]:
         """Containers of the newest attempt at `arm` (or at a shared stage, if it has no arm) in this role."""
         selector = f"{GROUP}/run-uid={uid},{GROUP}/role={role}"
         selector += f",{GROUP}/arm={arm}" if arm != role else ""
-        with _translated(f"pods of {arm}"):
+        with translated(f"pods of {arm}"):
             pods = self._core.list_namespaced_pod(
                 self.namespace, label_selector=selector, _request_timeout=_TIMEOUT
             ).items
@@ -67,7 +104,7 @@ class Cluster:
 
     def lines(self, log: Log, *, follow: bool, tail: int | None) -> Iterator[str]:
         """Lines of a log, as they come if `follow`."""
-        with _translated(f"log of pod {log.pod}"):
+        with translated(f"log of pod {log.pod}"):
             answer = self._core.read_namespaced_pod_log(
                 log.pod,
                 self.namespace,
@@ -81,11 +118,21 @@ class Cluster:
                 yield line.decode(errors="replace").rstrip("\n")
 
 
+def _reason(error: ApiException) -> str:
+    """In a few words, and for what was refused in the API server's own: which rule it breaks stands there."""
+    if error.status in (401, 404):
+        return {401: "not logged in", 404: "not found"}[error.status]
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
 def _attempt(pod: Any) -> int:
     return int(pod.metadata.labels[f"{GROUP}/attempt"])
 
 
-class _translated:  # noqa: N801 - reads as a word in `with`
+class translated:  # noqa: N801 - reads as a word in `with`
     """Turns the client's errors into one that says what was asked for."""
 
     def __init__(self, what: str) -> None:
@@ -95,7 +142,6 @@ class _translated:  # noqa: N801 - reads as a word in `with`
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ApiException):
-            reason = {404: "not found", 401: "not logged in", 403: "not allowed"}.get(error.status, error.reason)
-            raise ClusterError(f"{self._what}: {reason}") from None
+            raise ClusterError(f"{self._what}: {_reason(error)}") from None
         if isinstance(error, HTTPError):
             raise ClusterError(f"{self._what}: the API server does not answer: {error}") from None

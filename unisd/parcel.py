@@ -1,0 +1,59 @@
+"""A file or folder on its way into or out of a claim: a tar stream with one root, whole at its target or not at all.
+
+`unisd pack` and `unisd unpack` run it in a pod, `unisd fetch` and `unisd upload` on the other end. Knows nothing of
+clusters, nor of what it carries.
+"""
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import BinaryIO
+
+_ROOT = "content"
+
+
+class ParcelError(Exception):
+    """What was to be carried is not there, is broken, or has no place; the message says which."""
+
+
+def pack(source: Path, out: BinaryIO) -> None:
+    """Writes a file, or a folder with all that it links to.
+
+    Raises:
+        ParcelError: it is not there.
+    """
+    if not source.exists():
+        raise ParcelError(f"{source} is not there")
+    with tarfile.open(fileobj=out, mode="w|", dereference=True) as archive:
+        archive.add(source, arcname=_ROOT)
+
+
+def unpack(stream: BinaryIO, target: Path) -> None:
+    """Reads what `pack` wrote into `target`, which must not be there; its folder is made.
+
+    Raises:
+        ParcelError: `target` is there, or the stream ends early or is no such stream.
+    """
+    if target.exists():
+        raise ParcelError(f"{target} is there already: remove it, or choose another place")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    staging.mkdir()
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            # Nothing outside, no devices, nobody's ids: what arrives is data.
+            archive.extractall(staging, filter="data")
+        if not (staging / _ROOT).exists():
+            raise ParcelError("the stream holds nothing")
+        (staging / _ROOT).rename(target)
+    except tarfile.TarError as error:
+        raise ParcelError(f"the stream is broken or ended early: {error}") from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Files and bytes of a file or folder."""
+    files = [path] if path.is_file() else [found for found in path.rglob("*") if found.is_file()]
+    return len(files), sum(file.stat().st_size for file in files)
