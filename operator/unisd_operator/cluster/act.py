@@ -13,6 +13,7 @@ from unisd_operator.cluster.client import Client, ConflictError, NotFoundError, 
 from unisd_operator.cluster.kueue import finish, pods_ready, release
 from unisd_operator.cluster.store import Notes, Store
 from unisd_operator.observed import ChildState
+from unisd_operator.planning.difference import FROZEN
 from unisd_operator.planning.names import claim
 from unisd_operator.planning.plan import Plan
 
@@ -80,6 +81,9 @@ async def _apply(actor: Actor, run: RunResource, body: Object, refused: dict[str
         if kind == _CLAIM and not any(child.kind == _CLAIM for child in actor.store.children(run.uid)):
             answer = await _make_claim(actor.client, run, body)
             notes.foreign_claim = answer is None
+        elif kind in FROZEN and kind != "Secret":
+            # Never taken over from another's: one of its name is refused as a conflict. Half the work of an apply.
+            answer = await actor.client.create(kind, run.namespace, body)
         else:
             answer = await actor.client.apply(run.namespace, body)
     except (RefusedError, ConflictError) as error:

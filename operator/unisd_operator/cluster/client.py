@@ -107,7 +107,7 @@ class Client:
 
     async def create(self, kind: str, namespace: str, body: Object) -> Object:
         """Makes an object. Raises ConflictError if it exists."""
-        return await self._write("POST", path_of(kind, namespace), body)
+        return await self._write("POST", path_of(kind, namespace), body, query={"fieldManager": FIELD_MANAGER})
 
     async def apply(self, namespace: str, body: Object) -> Object:
         """Server-side apply, as the owner of every field in `body`; the object as it is afterwards."""

@@ -100,7 +100,10 @@ def world(server: Server) -> World:
 
 
 def turn(world: World) -> float | None:
-    return asyncio.run(reconcile(world, KEY))
+    """A turn, and the next where it asks for one at once."""
+    while (wait := asyncio.run(reconcile(world, KEY))) == 0.0:
+        pass
+    return wait
 
 
 def job_pod(server: Server, role: str, **status: Any) -> dict[str, Any]:
@@ -115,9 +118,25 @@ def job_pod(server: Server, role: str, **status: Any) -> dict[str, Any]:
 def test_the_status_is_written_before_the_first_child(world: World, server: Server) -> None:
     turn(world)
     assert server.calls[0] == ("merge", "SelfDistillRun", "exp")
-    assert ("apply", "Job", "exp-prepare-1") in server.calls
+    assert ("create", "Job", "exp-prepare-1") in server.calls
     assert server.calls.index(("create", "PersistentVolumeClaim", "exp")) == 1
     assert server.objects["SelfDistillRun", "exp"]["status"]["phase"] == "Preparing"
+
+
+def test_the_first_turn_makes_the_claim_alone_so_that_of_many_runs_all_begin(world: World, server: Server) -> None:
+    assert asyncio.run(reconcile(world, KEY)) == 0.0
+    assert server.verbs("PersistentVolumeClaim", "ConfigMap", "NetworkPolicy", "Job") == [
+        ("create", "PersistentVolumeClaim", "exp")
+    ]
+    asyncio.run(reconcile(world, KEY))
+    assert ("create", "Job", "exp-prepare-1") in server.calls
+
+
+def test_a_frozen_child_is_never_taken_over_from_somebody_else(world: World, server: Server) -> None:
+    server.refuse["Job"] = ConflictError("jobs exp-prepare-1 already exists")
+    turn(world)
+    assert "already exists" in world.store.notes("run-uid").refused["prepare"]
+    assert ("apply", "Job", "exp-prepare-1") not in server.calls
 
 
 def test_a_second_turn_writes_nothing(world: World, server: Server) -> None:
@@ -244,4 +263,4 @@ def test_an_api_server_that_is_away_ends_the_turn(world: World, server: Server) 
         turn(world)
     server.refuse.clear()
     turn(world)
-    assert server.verbs("Job")[-1] == ("apply", "Job", "exp-prepare-1")
+    assert server.verbs("Job")[-1] == ("create", "Job", "exp-prepare-1")
