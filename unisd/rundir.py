@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+CARD = "README.md"
+"""The model card, beside weights."""
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from unisd.card import write_card
 from unisd.chat import completion_ids
 from unisd.config.resolve import evaluated_tasks
 from unisd.evaluation.generate import Generated, completions_of
@@ -41,6 +42,8 @@ def evaluate(job: Job) -> None:
         out / "evaluation.json",
         {"tasks": tasks, "scores": scores, "seconds": time.monotonic() - started, "peakMemoryGiB": peak_memory_gib()},
     )
+    if job.required_arm.trains:
+        write_card(job.directory.trained(job.required_arm.name) / "adapter", job, prepared, scores)
 
 
 def _items(job: Job, task: Task, tokenizer: Any, student: Student, examples: list[Example]) -> list[Json]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unisd.failures import StageError, is_disk_full
-from unisd.rundir import read_json, write_json
+from unisd.rundir import CARD, read_json, write_json
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
@@ -52,11 +52,12 @@ def complete_directory(target: Path) -> Iterator[Path]:
 
 
 def _seal(directory: Path) -> None:
-    """Writes the manifest of a directory's files, all synced to disk."""
+    """Writes the manifest of a directory's files, all synced to disk; a model card may still be written anew."""
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file():
             _sync(path)
+        if path.is_file() and path.name != CARD:
             files[str(path.relative_to(directory))] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
     write_json(directory / MANIFEST, files)
 

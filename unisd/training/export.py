@@ -2,51 +2,38 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from unisd import __version__
+from unisd.card import write_card
 from unisd.job import Job
 from unisd.prepared import Prepared
+from unisd.rundir import read_json, write_json
 from unisd.training.checkpoint import complete_directory
 from unisd.training.loop import StepLoop
+from unisd.training.saving import Weights
 
 
-def export(trainer: StepLoop, weights: Path | None, target: Path, *, job: Job, prepared: Prepared) -> None:
+def export(trainer: StepLoop, weights: Path | Weights, target: Path, *, job: Job, prepared: Prepared) -> None:
     """Writes the trained weights, the tokenizer and a model card to `target`, complete or not at all.
 
     Args:
         trainer: the trainer at its end.
-        weights: a directory with weights to export instead of the newest, e.g. the best by the probe.
+        weights: what `trainer.weights()` gave, or a directory that was saved of them, e.g. the best by the probe.
         target: the directory to make.
         job: the stage, for the card.
         prepared: the base model and rows, for the card.
     """
     with complete_directory(target) as staging:
-        if weights is None:
-            trainer.save_weights(staging)
-        else:
+        if isinstance(weights, Path):
             shutil.copytree(weights, staging, dirs_exist_ok=True)
+        else:
+            trainer.save_weights(weights, staging)
         trainer.processing_class.save_pretrained(staging)
-        (staging / "README.md").write_text(model_card(job, prepared), encoding="utf-8")
+        name_base(staging, job.spec.model.name, prepared.model_digest)
+        write_card(staging, job, prepared)
 
 
-def model_card(job: Job, prepared: Prepared) -> str:
-    """Base model, data and the resolved configuration, in the form that model hubs read."""
-    arm, model = job.required_arm, prepared.values["model"]
-    head: dict[str, Any] = {
-        "library_name": "peft" if arm.training.fine_tuning == "lora" else "transformers",
-        "base_model": model["source"] if job.spec.model.name else Path(model["source"]).name,
-        "tags": ["unisd", "self-distillation", arm.method],
-    }
-    settings = arm.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return (
-        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
-        f"# {job.run.metadata.name}, component {arm.name}\n\n"
-        f"Trained by UniSD {__version__} on task `{job.spec.task.name}`, {prepared.values['train']['rows']} rows.\n\n"
-        f"- Base model: `{head['base_model']}`, content `{model['digest']}`\n"
-        f"- Method: {arm.method}{f', preset `{arm.preset}`' if arm.preset else ''}, seed {arm.seed}\n"
-        "- The licences of the base model and of the training data apply to this model.\n\n"
-        f"## Configuration\n\n```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```\n"
-    )
+def name_base(directory: Path, name: str | None, revision: str) -> None:
+    """Says in an adapter's configuration which model it belongs to, by its name on the hub: paths do not travel."""
+    config = directory / "adapter_config.json"
+    if name is not None and config.is_file():
+        write_json(config, {**read_json(config), "base_model_name_or_path": name, "revision": revision})
