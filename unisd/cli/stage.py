@@ -17,30 +17,24 @@ if TYPE_CHECKING:
     from unisd.rundir import Json
     from unisd.stages import Stage, StageKind
 
-_STAGES: tuple["StageKind", ...] = ("prepare", "contexts", "train", "evaluate", "report")
+_KINDS: tuple["StageKind", ...] = ("prepare", "contexts", "report")
 
 
 def add(commands: Commands) -> None:
     """Tells the parser of the commands."""
-    for kind in _STAGES:
+    for kind in _KINDS:
         stage = commands.add_parser(kind, help=f"carry out the stage {kind} of a run, in this process")
         stage.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
         if kind == "contexts":
             _contexts_arguments(stage)
             continue
         stage.add_argument("--directory", type=Path, required=True, help="the run's directory")
-        if kind in ("train", "evaluate"):
-            _arm_argument(stage)
         stage.set_defaults(command=run_stage, kind=kind)
     results = commands.add_parser("results", help="say again what the evaluation of a component found")
     results.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
     results.add_argument("--directory", type=Path, required=True, help="the run's directory")
-    _arm_argument(results)
+    results.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
     results.set_defaults(command=_results)
-
-
-def _arm_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--arm", required=True, help="component and seed, e.g. star-1")
 
 
 def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
