@@ -164,8 +164,9 @@ class Runner:
             self._end(running.state, running.process.exitcode or 0)
 
     def _enforce_limits(self, running: _Running, servers: Servers) -> None:
-        if failure := servers.failure(running.state.stage, running.state.device):
-            running.state.failure = running.state.failure or failure
+        lost = servers.failure(running.state.stage, running.state.device)
+        if lost and self._stopped_at is None:
+            running.state.failure = running.state.failure or lost
             running.process.kill()
         deadline = self.run.spec.active_deadline_seconds
         if running.state.stage.arm and deadline and running.state.seconds > deadline and not running.state.failure:

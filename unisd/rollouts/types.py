@@ -14,7 +14,7 @@ class Sampling:
     max_tokens: int
     """Longest completion, its stop token included."""
     seed: int = 0
-    """Same seed, prompts and weights: same completions."""
+    """Same seed, prompts and weights: same completions, where the engine generates in this process."""
     top_p: float = 1.0
     """Draws from the smallest set of most likely tokens that holds at least this probability; 1 from all."""
     top_k: int | None = None

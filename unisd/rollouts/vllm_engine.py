@@ -161,7 +161,7 @@ class VllmEngine:
         """
 
         async def one(index: int, prompt: Sequence[int]) -> Completion:
-            answer = await self._ask(_generation(prompt, sampling, index) | {"stop_token_ids": self._stop_ids})
+            answer = await self._ask(_generation(prompt, sampling) | {"stop_token_ids": self._stop_ids})
             return _completion(index, answer, self._settings.stop_ids)
 
         yield from self._each([partial(one, index, prompt) for index, prompt in enumerate(prompts)])
@@ -343,15 +343,18 @@ class VllmEngine:
                 server.flight -= 1
 
 
-def _generation(prompt: Sequence[int], sampling: Sampling, index: int) -> dict[str, Any]:
-    """A request to `/v1/completions`: token ids in, token ids and log-probabilities at temperature 1 out."""
+def _generation(prompt: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+    """A request to `/v1/completions`: token ids in, token ids and log-probabilities at temperature 1 out.
+
+    Without a seed: what vLLM computes depends on what else is in its batch, so a seed could not make it repeat itself;
+    it would cost a kernel per request and token, and ends the server on a CPU (a prompt that comes in parts there).
+    """
     return {
         "prompt": list(prompt),
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k or -1,
-        "seed": (sampling.seed * 1_000_003 + sampling.first_index + index) % 2**63,
         "ignore_eos": True,
         "logprobs": 0,
         "return_token_ids": True,
