@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unisd.rundir import Json
     from unisd.stages import Stage, StageKind
 
-_KINDS: tuple["StageKind", ...] = ("prepare", "contexts", "report")
+_KINDS: tuple["StageKind", ...] = ("prepare", "contexts", "report", "push")
 
 
 def add(commands: Commands) -> None:

@@ -1,10 +1,11 @@
-"""The table that a run ends with on a terminal, from report.json."""
+"""Tables for a terminal: what a run ends with, from report.json, and the figures of one model."""
 
 from rich.table import Table
 
 from unisd.rundir import Json
 
 _WIDE = 120
+_MOST_GROUPS = 10
 
 
 def summary_table(report: Json, width: int) -> Table:
@@ -79,3 +80,42 @@ def _difference(row: Json | None) -> str:
 def _minutes(report: Json, component: str) -> str:
     arms = [arm for arm in report["arms"].values() if arm["settings"]["component"] == component]
     return f"{sum(sum(arm['stageSeconds'].values()) for arm in arms) / 60:.1f}"
+
+
+def model_table(model: str, tasks: Json) -> list[Table]:
+    """The figures of one model on tasks, and below them the finer ones and the scores by what rows are about."""
+    table = Table(box=None, pad_edge=False, title=model, title_justify="left", caption_justify="left")
+    headings = ["task", "rows", "score", "answers found", "ended", "gold perplexity", "retention", "JSD to base"]
+    passes = list(dict.fromkeys(k for found in tasks.values() for k in found.get("passAt", {})))
+    for heading in [*headings, *(f"pass@{k}" for k in passes)]:
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for task, found in tasks.items():
+        cells = [task, str(found["rows"])]
+        cells += [_share(found.get(name)) for name in ("score", "found", "finished")]
+        cells += [_plain(found.get(name)) for name in ("goldPerplexity", "retentionPerplexity")]
+        cells.append(_nats(found.get("divergence")))
+        table.add_row(*cells, *(_share(found.get("passAt", {}).get(k)) for k in passes))
+    dropped = sum(found["dropped"] for found in tasks.values())
+    table.caption = "scores in %, 95 % intervals in brackets" + (f"; {dropped} rows too long" if dropped else "")
+    return [table, *_finer(tasks)]
+
+
+def _finer(tasks: Json) -> list[Table]:
+    tables = []
+    for task, found in tasks.items():
+        rows = [(name, "", value) for name, value in found.get("parts", {}).items()]
+        for kind, values in found.get("groups", {}).items():
+            ranked = sorted(values, key=lambda value: (-values[value]["rows"], value))[:_MOST_GROUPS]
+            rows += [(f"{kind}: {value}", str(values[value]["rows"]), values[value]["score"]) for value in ranked]
+        if rows:
+            table = Table(box=None, pad_edge=False, title=f"\n{task}", title_justify="left")
+            for heading in ("of which", "rows", "%"):
+                table.add_column(heading, justify="left" if heading == "of which" else "right")
+            for name, count, value in rows:
+                table.add_row(name, count, f"{100 * value:.1f}")
+            tables.append(table)
+    return tables
+
+
+def _nats(estimate: Json | None) -> str:
+    return "–" if estimate is None else "{value:.4f} [{low:.4f}, {high:.4f}]".format(**estimate)

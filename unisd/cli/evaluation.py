@@ -1,0 +1,172 @@
+"""`unisd evaluate`: the stage of a run, or any model on any tasks."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unisd.cli.console import BAD_INPUT, Commands, complain
+from unisd.cli.flags import sources_of, values_of
+from unisd.cli.local import console_of_stdout
+from unisd.cli.stage import run_stage
+from unisd.experiments.flags import spellings
+
+if TYPE_CHECKING:
+    from unisd.config.task import Task
+    from unisd.evaluation.standalone import Settings
+    from unisd.evaluation.subject import Subject
+
+_SAMPLED = 0.8
+"""Temperature of several samples, where none is given: that of the paper that defines pass@k."""
+_FIELDS = (("spec.model:", "--model:"), ("spec.task.source.path:", "--source:"), ("spec.task.source:", "--source:"))
+
+
+def add(commands: Commands) -> None:
+    """Tells the parser of the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="carry out the stage evaluate of a run; or, with --model, score any model on any tasks",
+        description="With -f, the stage evaluate of one component, in this process. With --model, any model.",
+        allow_abbrev=False,
+    )
+    stage = parser.add_argument_group("the stage of a run")
+    stage.add_argument("-f", "--file", type=Path, help="the manifest")
+    stage.add_argument("--directory", type=Path, help="the run's directory")
+    stage.add_argument("--arm", help="component and seed, e.g. star-1")
+    model = parser.add_argument_group("any model")
+    model.add_argument(
+        "--model",
+        *spellings("model_name_or_path"),
+        dest="model",
+        help="RUN_DIRECTORY/ARM, a checkpoint or adapter directory, a .gguf file, a hub id, or a server's model",
+    )
+    model.add_argument("--adapter", type=Path, help="PEFT directory on that model")
+    model.add_argument("--base", help="what --model was trained from, to measure retention and divergence against")
+    model.add_argument("--server", metavar="URL", help="of a running vLLM or other OpenAI-compatible server")
+    model.add_argument("--key-env", metavar="NAME", help="environment variable with the server's key")
+    model.add_argument(
+        "--task", "--dataset", action="append", type=values_of(str), help="one or several", metavar="LIST"
+    )
+    model.add_argument("--source", action="append", default=[], metavar="[TASK=]PATH", help="local rows")
+    model.add_argument("--grading", help="task custom: none, exact, regex, multipleChoice or python")
+    model.add_argument("--pattern", help="grading regex: its first group is the answer")
+    model.add_argument("--max-examples", type=int, help="rows of each task at most, by a stable sample")
+    model.add_argument("--max-tokens", type=int, default=1024, help="longest completion; default 1024")
+    model.add_argument("--samples", type=int, default=1, help="completions of each row; default 1, greedy")
+    model.add_argument("--temperature", type=float, help=f"default 0, or {_SAMPLED} with several samples")
+    model.add_argument("--seed", type=int, default=1, help="of sampling; default 1")
+    model.add_argument("--passes", type=values_of(int), default=[1], help="k of pass@k, e.g. 1,5,10", metavar="LIST")
+    model.add_argument(
+        "--structured", action="store_true", help="ask for JSON; a server's decoding is held to a schema"
+    )
+    model.add_argument("--no-perplexity", action="store_true", help="no perplexities and no divergence to the base")
+    model.add_argument("--precision", choices=("bfloat16", "float32"), help="default: as trained, else bfloat16")
+    model.add_argument("--batch-size", type=int, default=64, help="rows generated together; default 64")
+    model.add_argument("--tokens-per-pass", type=int, default=16384, help="tokens scored together; default 16384")
+    model.add_argument("--output", type=Path, help="directory for items-TASK.jsonl and evaluation.json")
+    parser.set_defaults(command=_evaluate, kind="evaluate")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.model is None:
+        lacking = [name for name in ("file", "directory", "arm") if getattr(options, name) is None]
+        if lacking:
+            complain(
+                f"give --model and --task, or --file, --directory and --arm for a stage: --{lacking[0]} is missing"
+            )
+            return BAD_INPUT
+        return run_stage(options)
+    if options.file is not None or options.arm is not None:
+        complain("--file and --arm are of a stage, --model of any model: give one of them")
+        return BAD_INPUT
+    return _evaluate_model(options)
+
+
+def _evaluate_model(options: argparse.Namespace) -> int:
+    from unisd.evaluation.standalone import evaluate_model
+    from unisd.failures import StageError
+
+    try:
+        tasks, settings = _tasks(options), _settings(options)
+        evaluation = evaluate_model(_subject(options), tasks, settings, options.output, _tell)
+    except ValueError as error:
+        complain(str(error))
+        return BAD_INPUT
+    except StageError as error:
+        complain(f"{error.reason}: {_as_flags(str(error))}")
+        return error.exit_code
+    _show(options.model, evaluation["tasks"])
+    if options.output is not None:
+        complain(f"written: {options.output / 'evaluation.json'}")
+    return 0
+
+
+def _as_flags(message: str) -> str:
+    """What is wrong with a field of a manifest, said of the flag that stands for it."""
+    for field, flag in _FIELDS:
+        message = message.replace(field, flag)
+    return message
+
+
+def _tell(task: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{task}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr)  # noqa: T201
+
+
+def _tasks(options: argparse.Namespace) -> "list[Task]":
+    from unisd.config.task import Source, Task
+    from unisd.experiments.plan import task_name
+
+    names = [name for names in options.task or [] for name in names]
+    if not names:
+        raise ValueError("--task: give one or several, e.g. --task scienceqa,gpqa")
+    sources = sources_of(options, names[0] if len(names) == 1 else None)
+    found = []
+    for name in dict.fromkeys(task_name(name) for name in names):
+        source = Source(path=sources[name]) if name in sources else None
+        own: dict[str, Any] = {"grading": options.grading, "pattern": options.pattern} if name == "custom" else {}
+        found.append(Task(name=name, source=source, max_eval_examples=options.max_examples, **own))
+    return found
+
+
+def _settings(options: argparse.Namespace) -> "Settings":
+    from unisd.evaluation.standalone import Settings
+
+    if max(options.passes) > options.samples:
+        raise ValueError(f"--passes: pass@{max(options.passes)} needs --samples {max(options.passes)} or more")
+    temperature = options.temperature
+    if temperature is None:
+        temperature = _SAMPLED if options.samples > 1 else 0.0
+    return Settings(
+        max_tokens=options.max_tokens,
+        samples=options.samples,
+        temperature=temperature,
+        seed=options.seed,
+        passes=tuple(options.passes),
+        probabilities=not options.no_perplexity,
+        structured=options.structured,
+    )
+
+
+def _subject(options: argparse.Namespace) -> "Subject":
+    from unisd.evaluation.chat_server import ChatServer
+    from unisd.evaluation.subject import LoadedSubject, ServedSubject, place_of
+
+    if options.server is None:
+        place = place_of(options.model, options.adapter, options.base, options.precision)
+        return LoadedSubject(place, options.batch_size, options.tokens_per_pass)
+    if options.adapter is not None or options.base is not None:
+        raise ValueError("--server: what a server holds it names itself: give the adapter's name there as --model")
+    key = os.environ.get(options.key_env, "") if options.key_env else ""
+    if options.key_env and not key:
+        raise ValueError(f"--key-env: {options.key_env} is not set")
+    return ServedSubject(ChatServer(options.server, options.model, key))
+
+
+def _show(model: str, tasks: dict[str, Any]) -> None:
+    from unisd.evaluation.summary import model_table
+
+    console = console_of_stdout()
+    for table in model_table(model, tasks):
+        console.print(table)

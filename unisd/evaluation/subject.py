@@ -1,0 +1,189 @@
+"""What `unisd evaluate` is pointed at: a trained component, a checkpoint, a hub id, or a model on a running server.
+
+A subject answers prompts and, in this process, scores given completions. It knows its content, which is what its
+answers are kept by; a server's content nobody knows, so that nothing of it is kept.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+from unisd.chat import completion_ids, prompt_ids
+from unisd.config.load import load_run
+from unisd.config.model import Model
+from unisd.config.resolve import Arm, resolve
+from unisd.evaluation.chat_server import ChatServer
+from unisd.evaluation.perplexity import Surprisal
+from unisd.evaluation.student import LoadedStudent, Weights, loaded_student
+from unisd.failures import StageError
+from unisd.models import ModelDirectory, cache_directory, content_digest, load_tokenizer, resolve_model
+from unisd.prepared import load_prepared
+from unisd.rollouts.types import Sampling
+from unisd.rundir import Json, RunDir, read_json
+from unisd.tasks.types import Example
+
+Precision = Literal["bfloat16", "float32"]
+Told = Callable[[int], None]
+
+
+class Subject(Protocol):
+    """Something that answers."""
+
+    @property
+    def identity(self) -> Json | None:
+        """Names its content; None where that is unknown."""
+        ...
+
+    def fits(self, example: Example, max_tokens: int) -> bool:
+        """Whether it has room for the prompt and so many tokens after it."""
+        ...
+
+    def answers(
+        self, examples: Sequence[Example], sampling: Sampling, schemas: Sequence[Json | None], progress: Told
+    ) -> list[Json]:
+        """For each example in order: text, tokens, finished and, where they are known, ids."""
+        ...
+
+    def scores(self, examples: Sequence[Example], answers: Sequence[Json]) -> list[Json]:
+        """What can be said of probabilities: gold and retention nats and tokens, divergence; empty where nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model in this process: its weights, and digests of what they are."""
+
+    weights: Weights
+    identity: Json
+
+
+def place_of(model: str, adapter: Path | None, base: str | None, precision: Precision | None) -> Place:
+    """What a path or hub id means.
+
+    RUN_DIRECTORY/ARM is a trained component; a directory of adapters stands on its base; anything else is a model.
+
+    Raises:
+        StageError: BadInput, for whatever is not there or does not fit together.
+    """
+    path = Path(model).expanduser()
+    if (path.parent / "run.json").is_file():
+        return _component(RunDir(path.parent), path.name, precision)
+    if adapter is None and (path / "adapter_config.json").is_file():
+        adapter, model = path, base or str(read_json(path / "adapter_config.json")["base_model_name_or_path"])
+        base = None
+    found = _resolved(model)
+    if adapter is not None:
+        return _place(found, precision, adapter, full=False)
+    if base is not None:
+        return _place(_resolved(base), precision, found.path, full=True)
+    return _place(found, precision, None, full=False)
+
+
+def _place(base: ModelDirectory, precision: Precision | None, trained: Path | None, *, full: bool) -> Place:
+    if trained is not None and not trained.is_dir():
+        raise StageError("BadInput", f"--adapter: {trained} is no directory")
+    weights = Weights(base.path, precision or "bfloat16", trained, full)
+    digest = content_digest(trained) if trained is not None else None
+    return Place(weights, {"base": base.digest, "trained": digest, "full": full, "precision": weights.precision})
+
+
+def _resolved(model: str) -> ModelDirectory:
+    path = Path(model).expanduser()
+    local = path.exists() or path.suffix == ".gguf" or model.startswith(("/", ".", "~")) or model.count("/") > 1
+    return resolve_model(Model(path=str(path)) if local else Model(name=model), cache_directory())
+
+
+def _component(directory: RunDir, name: str, precision: Precision | None) -> Place:
+    arms: dict[str, Arm] = {arm.name: arm for arm in resolve(load_run(directory.manifest).spec)}
+    if name not in arms:
+        raise StageError("BadInput", f"{directory.root} has no component {name}; it has {', '.join(arms)}")
+    arm, prepared = arms[name], load_prepared(directory.prepared)
+    trained = directory.trained(name) / "adapter" if arm.trains else None
+    if trained is not None and not trained.is_dir():
+        raise StageError("BadInput", f"component {name} of {directory.root} is not trained to its end: run it first")
+    base = ModelDirectory(prepared.model, prepared.model_digest, str(prepared.model))
+    full = arm.trains and arm.training.fine_tuning == "full"
+    return _place(base, precision or arm.training.precision, trained, full=full)
+
+
+class LoadedSubject:
+    """A model in this process. Decoding is free here: answers that are no JSON of the schema count as not found."""
+
+    def __init__(self, place: Place, batch_size: int, tokens_per_pass: int) -> None:
+        self.identity: Json | None = place.identity
+        self._tokenizer = load_tokenizer(place.weights.base)
+        self._load = partial(loaded_student, place.weights, batch_size, tokens_per_pass)
+        self._changed = place.weights.trained is not None
+        config = read_json(place.weights.base / "config.json")
+        self._positions: int | None = config.get("text_config", config).get("max_position_embeddings")
+
+    @cached_property
+    def _student(self) -> LoadedStudent:
+        """The model, loaded when something has to be computed."""
+        return self._load()
+
+    def fits(self, example: Example, max_tokens: int) -> bool:
+        return self._positions is None or len(self._prompt(example)) + max_tokens <= self._positions
+
+    def _prompt(self, example: Example) -> list[int]:
+        return prompt_ids(self._tokenizer, example.messages)
+
+    def answers(
+        self, examples: Sequence[Example], sampling: Sampling, schemas: Sequence[Json | None], progress: Told
+    ) -> list[Json]:
+        found: dict[int, Json] = {}
+        for completion in self._student.engine.generate([self._prompt(example) for example in examples], sampling):
+            text = self._tokenizer.decode(completion.ids, skip_special_tokens=True)
+            ids = list(completion.ids)
+            found[completion.index] = {
+                "text": text, "ids": ids, "tokens": len(ids), "finished": completion.finished
+            }  # fmt: skip
+            progress(len(found))
+        return [found[index] for index in range(len(examples))]
+
+    def scores(self, examples: Sequence[Example], answers: Sequence[Json]) -> list[Json]:
+        prompts = [self._prompt(example) for example in examples]
+        written = [answer["ids"] for answer in answers]
+        scored: list[Json] = [{} for _ in examples]
+        for kind, values in (
+            ("gold", self._gold(examples)),
+            ("retention", self._student.surprisals(prompts, written, base=True)),
+        ):
+            for row, value in zip(scored, values, strict=True):
+                row |= {f"{kind}Nats": value.nats, f"{kind}Tokens": value.tokens}
+        if self._changed:
+            for row, divergence in zip(scored, self._student.divergences(prompts, written), strict=True):
+                row["divergence"] = divergence
+        return scored
+
+    def _gold(self, examples: Sequence[Example]) -> list[Surprisal]:
+        """Of each example's reference, scored once however many samples of it there are."""
+        once = list({example.id: example for example in examples}.values())
+        gold = [completion_ids(self._tokenizer, example.demonstration) for example in once]
+        found = self._student.surprisals([self._prompt(example) for example in once], gold)
+        by_id = {example.id: value for example, value in zip(once, found, strict=True)}
+        return [by_id[example.id] for example in examples]
+
+
+@dataclass(frozen=True)
+class ServedSubject:
+    """A model on a server that speaks OpenAI's chat completions; it gives no probabilities of given texts."""
+
+    server: ChatServer
+
+    @property
+    def identity(self) -> Json | None:
+        return None
+
+    def fits(self, example: Example, max_tokens: int) -> bool:
+        return True
+
+    def answers(
+        self, examples: Sequence[Example], sampling: Sampling, schemas: Sequence[Json | None], progress: Told
+    ) -> list[Json]:
+        return self.server.completions([example.messages for example in examples], sampling, schemas, progress)
+
+    def scores(self, examples: Sequence[Example], answers: Sequence[Json]) -> list[Json]:
+        return [{} for _ in examples]
