@@ -12,14 +12,22 @@ TEXT = [
     "Reason briefly, in at most three short sentences, on one line. Then end with one line that holds one letter.",
     "The quick brown fox jumps over the lazy dog; 0 1 2 3 4 5 6 7 8 9.",
 ]
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
-def make_tiny_model(directory: Path, seed: int = 0) -> Path:
-    """Writes the model to `directory`; the same seed gives the same bytes."""
+def make_tiny_model(directory: Path, seed: int = 0, **sizes: int) -> Path:
+    """Writes the model to `directory`; the same seed gives the same bytes. `sizes` replace those of the model."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -43,12 +51,7 @@ def make_tiny_model(directory: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(fast),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
+        **{**SIZES, **sizes},
         initializer_range=0.2,  # lively enough for every mechanism to act: at 0.02 all contexts agree
         tie_word_embeddings=True,
         eos_token_id=fast.eos_token_id,

@@ -14,6 +14,7 @@ class FakeVllm:
 
     def __init__(self, key="secret"):
         self.key, self.adapters, self.requests, self.slow, self.answered = key, {}, [], 0.0, 0
+        self.asked = []
 
     def app(self):
         app = web.Application(middlewares=[self._with_key], client_max_size=1 << 26)
@@ -43,7 +44,9 @@ class FakeVllm:
         path = Path(body["lora_path"])
         assert json.loads((path / "adapter_config.json").read_text())["r"]
         with safe_open(path / "adapter_model.safetensors", "pt") as file:
-            self.adapters[body["lora_name"]] = int(file.get_tensor("value")[0])
+            told = "value" in file.keys()  # noqa: SIM118 - a file, not a mapping
+            version = int(body["lora_name"].rpartition("-v")[2])
+            self.adapters[body["lora_name"]] = int(file.get_tensor("value")[0]) if told else version
         return web.Response(text="ok")
 
     async def _unload(self, request):
@@ -56,10 +59,18 @@ class FakeVllm:
             raise web.HTTPNotFound
         await asyncio.sleep(self.slow if body["prompt"][0] > 1 else 0)
         self.answered += 1
+        self.asked.append(body["model"])
+        if "prompt_logprobs" in body:
+            return web.json_response({"choices": [{"prompt_logprobs": self._scored(body)}]})
         value = self.adapters.get(body["model"], 0)
         ids = [*body["prompt"], value, body["stop_token_ids"][0]]
         choice = {"token_ids": ids, "logprobs": {"token_logprobs": [-0.5] * len(ids)}, "finish_reason": "stop"}
         return web.json_response({"choices": [choice]})
+
+    def _scored(self, body):
+        """−(id + version) / 10 of every token but the first, which has nothing before it."""
+        version = self.adapters.get(body["model"], 0)
+        return [None, *({str(i): {"logprob": -(i + version) / 10}} for i in body["prompt"][1:])]
 
 
 class Served:

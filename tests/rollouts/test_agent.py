@@ -14,7 +14,7 @@ from tests.rollouts.fake_vllm import FakeVllm, Served
 from unisd.failures import StageError
 from unisd.rollouts.agent import AgentSettings, agent_app
 from unisd.rollouts.types import Sampling
-from unisd.rollouts.vllm_engine import ClientSettings, Policy, VllmEngine
+from unisd.rollouts.vllm_engine import ClientSettings, Policy, RolloutStopped, VllmEngine
 
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "auto_mapping": "x"}
 
@@ -111,6 +111,25 @@ def test_a_version_is_loaded_under_its_own_name_and_the_oldest_goes(pod):
     assert pod.vllm.adapters == {"star-1-v2": 2, "star-1-v3": 3}
     assert json.loads(ask(f"{pod.url}/policies/star-1")[1])["versions"] == [2, 3]
     assert sorted(path.name for path in pod.settings.directory.iterdir()) == ["star-1-v2", "star-1-v3"]
+
+
+def test_what_was_loaded_first_goes_whatever_its_number(pod):
+    """An evaluator brings the best of earlier steps, which must not go as the oldest at once."""
+    for version in (8, 9, 3):
+        put(pod, version, adapter(version))
+    assert pod.vllm.adapters == {"star-1-v9": 9, "star-1-v3": 3}
+
+
+def test_an_agent_that_was_restarted_alone_knows_what_is_held(pod):
+    for version in (8, 3):
+        put(pod, version, adapter(version))
+    pod.agent.stop()
+    pod.agent.start()
+    assert put(pod, 3, adapter(3))[0] == 200
+    assert put(pod, 8, adapter(1))[0] == 409
+    assert pod.vllm.requests.count("/v1/load_lora_adapter") == 2
+    put(pod, 4, adapter(4))
+    assert set(pod.vllm.adapters) == {"star-1-v3", "star-1-v4"}
 
 
 def test_components_do_not_push_each_other_out(pod):
@@ -275,6 +294,48 @@ def test_generation_waits_for_a_server_that_is_not_up_yet(make_engine, pod):
     timer.start()
     assert versions_of(sampled(engine)) == {0}
     timer.join()
+
+
+def test_a_version_that_is_held_is_not_sent_again(make_engine, pod):
+    for _ in range(2):
+        engine = make_engine(pod.agent.urls[:1])
+        engine.publish(Policy("star-1", 1, adapter(1)))
+        assert versions_of(sampled(engine)) == {1}
+    assert pod.vllm.requests.count("/v1/load_lora_adapter") == 1
+    assert (engine.push_seconds, engine.slowest) == ([], 1)
+    with pytest.raises(ValueError, match="never used twice"):
+        make_engine(pod.agent.urls[:1]).publish(Policy("star-1", 1, adapter(2)))
+
+
+def test_an_offer_waits_for_nobody_and_the_lag_is_known(make_engine, make_pod):
+    one, two = make_pod(), make_pod()
+    engine = make_engine([one.url, two.url])
+    engine.publish(Policy("star-1", 1, adapter(1)))
+    two.server.stop()
+    engine.offer(Policy("star-1", 2, adapter(2)))
+    assert one.vllm.adapters == {"star-1-v1": 1, "star-1-v2": 2}
+    assert engine.slowest == 1
+    two.server.start()
+
+
+def test_given_tokens_are_scored_under_the_policy_or_the_base(make_engine, pod):
+    engine = make_engine(pod.agent.urls[:1])
+    engine.publish(Policy("star-1", 5, adapter(5)))
+    assert dict(engine.score([[1, 2], [3]], [[4], [6, 7]])) == {0: [-0.9], 1: [-1.1, -1.2]}
+    assert dict(engine.score([[1, 2]], [[4]], base=True)) == {0: [-0.4]}
+
+
+@pytest.mark.parametrize("work", ["publish", "generate"])
+def test_a_client_that_is_asked_to_stop_gives_up_waiting(work):
+    stop = threading.Event()
+    settings = ClientSettings("secret", frozenset({9}), stopped=stop.is_set)
+    engine = VllmEngine(lambda: ["http://127.0.0.1:9"], settings)
+    timer = threading.Timer(0.5, stop.set)
+    timer.start()
+    with pytest.raises(RolloutStopped):
+        sampled(engine) if work == "generate" else engine.publish(Policy("star-1", 1, adapter(1)))
+    timer.join()
+    engine.close()
 
 
 def test_patience_ends_with_a_reason(make_engine):

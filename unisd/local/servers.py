@@ -22,8 +22,12 @@ from unisd.local.state import log_tail
 from unisd.rundir import Json, RunDir
 from unisd.stages import Stage
 
-_ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""Memory for keys and values, GiB, and no core for itself alone: the trainer computes beside it."""
+_ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # no core for itself alone: the trainer computes beside it
+    "TORCHDYNAMO_DISABLE": "1",  # its sampler would be compiled at the first request, for minutes
+}
+"""Environment of a server without a GPU."""
 
 
 def uses_servers(spec: RunSpec, stage: Stage) -> bool:
