@@ -38,14 +38,11 @@ EXIT_CODES: dict[Reason, int] = {
 class StageError(Exception):
     """A stage cannot go on, for a reason that a user can act on; the message says how."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, exit_code: int | None = None) -> None:
         self.reason: Reason = reason
+        self.exit_code = EXIT_CODES[reason] if exit_code is None else exit_code
+        """The process's exit status: the reason's, or that of a process that was killed."""
         super().__init__(message)
-
-    @property
-    def exit_code(self) -> int:
-        """The process's exit status for this reason."""
-        return EXIT_CODES[self.reason]
 
 
 def reason_of(exit_code: int) -> Reason:

@@ -14,9 +14,10 @@ from unisd.stages import StageKind
 STAGES: dict[StageKind, str] = {
     "prepare": "unisd.prepare:prepare",
     "contexts": "unisd.contexts.build:build",
-    "train": "unisd.train:train",
+    "train": "unisd.launch:train",
     "evaluate": "unisd.evaluation.evaluate:evaluate",
     "report": "unisd.evaluation.report:report",
+    "push": "unisd.push:push",
 }
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ def carry_out(job: Job, stage: Stage, writes: bool = True) -> Outcome:
     if writes:
         begin(job.directory, stage)
     started = time.monotonic()
-    outcome = attempt(job, stage)
+    outcome = attempt(job, stage_function(stage.kind))
     if outcome.reason is not None:
         record_failure(job, stage, outcome)
     elif writes:
@@ -60,16 +60,16 @@ def carry_out(job: Job, stage: Stage, writes: bool = True) -> Outcome:
     return outcome
 
 
-def attempt(job: Job, stage: Stage) -> Outcome:
-    """The stage's work, and how it ended."""
+def attempt(job: Job, work: Callable[[Job], None]) -> Outcome:
+    """A stage's work, and how it ended."""
     try:
-        stage_function(stage.kind)(job)
+        work(job)
     except _Stopped:
         return failure(StageError("Interrupted", "stopped by SIGTERM; the next attempt begins this stage anew"))
     except StageError as error:
         return failure(error)
     except Exception as error:  # the edge of a process: whatever it was is reported, not lost
-        logger.exception("%s failed", stage.name)
+        logger.exception("unforeseen")
         if is_disk_full(error, job.directory.root):
             text = f"no room left in {job.directory.root}: free or add space and run again"
             return failure(StageError("StorageFull", text))

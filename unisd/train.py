@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,12 +32,14 @@ from unisd.training.arguments import common_arguments, lora_config
 from unisd.training.checkpoint import MANIFEST, complete_directory, newest_whole, step_of
 from unisd.training.deepspeed import deepspeed_config, use_no_compiled_ops
 from unisd.training.export import export
-from unisd.training.loop import LoopContext, StepLoop, StopFlag
+from unisd.training.loop import LoopContext, StepLoop
+from unisd.training.memory import in_words
 from unisd.training.probe import probe_for
 from unisd.training.rollouts import InProcess, Rollouts, Served
 from unisd.training.rows import ReferenceRow, Rows, reference_rows, sample_rows
 from unisd.training.sampler import StepSampler
 from unisd.training.saving import STATE, Weights
+from unisd.training.stop import StopFlag, stop_flag
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def train(job: Job) -> None:
     if _rank() == 0:
         _go_on_from(checkpoint, directory)
     prepared = load_prepared(job.directory.prepared)
-    with _stop_on_sigterm() as stop, _served(job, arm), _rollouts(job, prepared.model, stop) as rollouts:
+    with stop_flag() as stop, _served(job, arm), _rollouts(job, prepared.model, stop) as rollouts:
         trainer = _trainer(job, prepared, rollouts, stop, checkpoint)
         trainer.run_to_end(checkpoint)
         weights = trainer.weights()
@@ -78,7 +78,7 @@ def _finish(job: Job, trainer: StepLoop, weights: Weights, prepared: Prepared, s
     export(trainer, directory / "best" if best else weights, directory / "adapter", job=job, prepared=prepared)
     steps = read_jsonl(directory / "metrics.jsonl")
     shares = _shares(steps)
-    warnings = [*_broken_bounds(trainer), *_weak_mechanisms(shares)]
+    warnings = [*_broken_bounds(trainer), *_weak_mechanisms(shares), *_smaller_passes(trainer)]
     for warning in warnings:
         logger.warning(warning)
     write_json(
@@ -103,6 +103,11 @@ def _finish(job: Job, trainer: StepLoop, weights: Weights, prepared: Prepared, s
 
 def _broken_bounds(trainer: StepLoop) -> list[str]:
     return [f"{name} broke its bound at {count} steps" for name, count in trainer.warnings.items()]
+
+
+def _smaller_passes(trainer: StepLoop) -> list[str]:
+    halvings = trainer.counters["memory_halvings"]
+    return [in_words(trainer.context.arm.training, halvings)] if halvings else []
 
 
 def _shares(steps: list[dict[str, Any]]) -> dict[str, float]:
@@ -296,17 +301,3 @@ def _served(job: Job, arm: Arm) -> Iterator[None]:
         yield
     finally:
         server.stop()
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[StopFlag]:
-    """A flag that SIGTERM raises; the handler that was there is put back."""
-    stop = StopFlag()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGTERM, stop.set)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from unisd.cli import agent, evaluation, experiments, local, manifests, remote, stage, training, transfer
+from unisd.cli import agent, evaluation, experiments, grader, local, manifests, remote, stage, training, transfer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,6 +28,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="unisd", description="Unified self-distillation for large language models.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (local, training, evaluation, experiments, manifests, remote, transfer, agent, stage):
+    for group in (local, training, evaluation, experiments, manifests, remote, transfer, agent, grader, stage):
         group.add(commands)
     return parser

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unisd.config.run import SelfDistillRun
-from unisd.job import Job
+from unisd.job import Job, stage_function
 from unisd.local.devices import device_id
 from unisd.metrics.progress import Progress
 from unisd.process import attempt, own_output, record_failure
@@ -76,7 +76,7 @@ def run_stage(assignment: Assignment) -> int:
     stage, directory = assignment.stage, RunDir(assignment.root)
     _limit_threads(assignment.threads)
     job = Job(assignment.run, directory, stage.arm, Progress(directory.stage(stage.name) / "progress.json"))
-    outcome = attempt(job, stage)
+    outcome = attempt(job, stage_function(stage.kind))
     if outcome.reason is not None:
         logging.getLogger(__name__).error("%s: %s", outcome.reason, outcome.message)
         record_failure(job, stage, outcome)

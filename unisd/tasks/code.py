@@ -5,7 +5,9 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from unisd.tasks.grading import verdicts
 from unisd.tasks.rows import stable_fraction
+from unisd.tasks.sandbox import Program
 from unisd.tasks.types import Example, Grade, Message, NegativeRequest
 
 MISTAKES = (
@@ -45,17 +47,14 @@ def _defined(reference: str) -> tuple[str, ...]:
 
 def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
     """Runs every program against its tests; `found` says whether there was one."""
-    from unisd.tasks.sandbox import Program, run_programs
-
     sources = [extract(completion) for completion in completions]
     programs = [
         Program(source or "", example.tests, example.setup, entry=_defined(example.answer or ""))
         for example, source in zip(examples, sources, strict=True)
     ]
-    verdicts = run_programs(programs)
     return [
         Grade(correct=source is not None and verdict.passed, found=source is not None, answer=verdict.outcome)
-        for source, verdict in zip(sources, verdicts, strict=True)
+        for source, verdict in zip(sources, verdicts(programs), strict=True)
     ]
 
 

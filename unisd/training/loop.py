@@ -31,23 +31,14 @@ from unisd.rundir import write_json
 from unisd.training.checkpoint import complete_directory
 from unisd.training.deepspeed import backward, step_if_finite
 from unisd.training.guard import GuardWindow
+from unisd.training.memory import in_words, out_of_memory, smaller
 from unisd.training.rollouts import Rollouts
 from unisd.training.sampler import StepSampler
 from unisd.training.saving import Saving
+from unisd.training.stop import StopFlag
 
 Metrics = dict[str, float]
 Probe = Callable[[Any, int], float]
-
-
-@dataclass
-class StopFlag:
-    """Set by a signal handler, looked at between forward passes."""
-
-    raised: bool = False
-
-    def set(self, *_signal: object) -> None:
-        """Asks training to stop at the next safe moment."""
-        self.raised = True
 
 
 class StepInterrupted(Exception):  # noqa: N818 - not an error: training was asked to stop
@@ -102,7 +93,7 @@ class StepLoop(Saving):
     def __init__(self, *args: Any, context: LoopContext, **kwargs: Any) -> None:
         self.context = context
         self.window = GuardWindow(context.arm.training.guard)
-        self.counters = {"non_finite_steps": 0, "non_finite_in_row": 0, "skipped_steps": 0}
+        self.counters = {"non_finite_steps": 0, "non_finite_in_row": 0, "skipped_steps": 0, "memory_halvings": 0}
         self.best: dict[str, float] | None = None
         self.warnings: dict[str, int] = {}
         self._result: StepResult | None = None
@@ -132,24 +123,55 @@ class StepLoop(Saving):
     def training_step(self, model: nn.Module, inputs: list[Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimiser step, or none at all if the step is not to change anything."""
         self._started = time.monotonic()
-        random_state = _random_state()
-        model.train()
-        try:
-            result = self.learn(model, inputs)
-        except StepInterrupted:
-            _restore_random(random_state)
-            model.zero_grad(set_to_none=True)
-            raise
+        result = self._learn(model, inputs)
         self._result = result
         self._applied = self._judge(model, result)
         if not self._applied:
-            model.zero_grad(set_to_none=True)
+            model.zero_grad()
         # Read by accelerate when Transformers asks whether the schedule may move on.
         if self.engine is None:
             self.optimizer._is_overflow = not self._applied
         else:
             self.engine.optimizer.overflow = not self._applied
         return torch.tensor(result.loss if self._applied else 0.0, device=self.args.device)
+
+    def _learn(self, model: nn.Module, inputs: list[Any]) -> StepResult:
+        """The subclass's step; anew, in smaller passes, where memory ran out. One that is given up changes nothing."""
+        random_state = _random_state()
+        while True:
+            model.train()
+            try:
+                return self.learn(model, inputs)
+            except StepInterrupted:
+                _restore_random(random_state)
+                model.zero_grad()
+                raise
+            except RuntimeError as error:
+                # Of several processes the others wait for this one, in the middle of the step.
+                if not out_of_memory(error) or self.accelerator.num_processes > 1:
+                    raise
+                trouble = str(error)
+            # Outside of the clause, which would keep the tensors of the failed step.
+            _restore_random(random_state)
+            model.zero_grad()
+            self._halve(trouble)
+
+    def _halve(self, trouble: str) -> None:
+        training = self.context.arm.training
+        if self.passes_of(training.per_device_batch_size) == 1:
+            raise StageError(
+                "BadInput",
+                f"memory does not suffice for one row at a time: set training.gradientCheckpointing, or lower "
+                f"training.maxPromptTokens, maxCompletionTokens or model.lora.rank ({trouble.splitlines()[0]})",
+            )
+        self.counters["memory_halvings"] += 1
+        torch.cuda.empty_cache()
+        words = in_words(training, self.counters["memory_halvings"])
+        self.context.log(f"step {self.state.global_step + 1}: {words}")
+
+    def passes_of(self, size: int) -> int:
+        """Rows or tokens of one pass: as configured, or fewer after memory ran out."""
+        return smaller(size, self.counters["memory_halvings"])
 
     def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
         """The precision of forward passes; accelerate leaves it to DeepSpeed, and DeepSpeed's is not used."""

@@ -127,6 +127,7 @@ _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # refused calls return EPERM
 _REFUSED = (
     *range(41, 56),  # socket … getsockopt
+    *range(29, 32), *range(64, 72), 220, *range(240, 246),  # System V and POSIX queues: what lies there outlives it
     62, 129, 200, 234, 297, 424, 434, 438,  # signals to others: kill … pidfd_getfd
     101,  # ptrace
     109, 112,  # setpgid setsid: what leaves the group would outlive it
