@@ -1,6 +1,7 @@
 """The endpoint of a training process."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 
@@ -37,3 +38,46 @@ def test_remaining_time_is_extrapolated(tmp_path):
     assert progress.snapshot["estimatedRemainingSeconds"] is None
     progress.update(5, 10)
     assert progress.snapshot["estimatedRemainingSeconds"] >= 0
+
+
+def test_checkpoint_and_policy_are_told(tmp_path):
+    progress = Progress(tmp_path / "progress.json")
+    progress.checkpointed(2, tmp_path / "checkpoint-2")
+    assert progress.snapshot == {}
+    progress.policy = (3, 1)
+    progress.update(3, 12, {"loss": 0.5})
+    assert progress.snapshot["checkpoint"]["step"] == 2
+    progress.checkpointed(3, tmp_path / "checkpoint-3")
+    told = read_json(tmp_path / "progress.json")
+    assert (told["step"], told["checkpoint"]["path"]) == (3, str(tmp_path / "checkpoint-3"))
+    server = MetricsServer(progress, "star-1")
+    server.start()
+    try:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics").read().decode()
+    finally:
+        server.stop()
+    for name, value in {"checkpoint_step": 3, "policy_version": 3, "rollout_policy_version": 1, "step": 3}.items():
+        assert f'unisd_train_{name}{{component="star-1"}} {value}.0' in text
+
+
+def test_a_mute_client_keeps_nobody_from_asking(tmp_path):
+    server = MetricsServer(Progress(), "star-1")
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.port)):
+            assert json.load(urllib.request.urlopen(f"http://127.0.0.1:{server.port}/progress", timeout=5)) == {}
+    finally:
+        server.stop()
+
+
+def test_an_occupied_port_does_not_stop_a_training(make_run, monkeypatch, caplog):
+    from unisd.config.resolve import resolve
+    from unisd.job import Job
+    from unisd.train import _served
+
+    run, directory = make_run()
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        monkeypatch.setenv("UNISD_METRICS_PORT", str(occupied.getsockname()[1]))
+        arm = resolve(run.spec)[0]
+        with _served(Job(run, directory, arm), arm):
+            assert "nothing is served while training" in caplog.text

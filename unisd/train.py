@@ -60,6 +60,8 @@ def train(job: Job) -> None:
     checkpoint, faults = newest_whole([directory, *job.directory.earlier(arm.name)])
     for fault in faults:
         logger.warning("%s; going on from the one before", fault)
+    if checkpoint is not None:
+        job.progress.checkpointed(step_of(checkpoint), checkpoint)
     if _rank() == 0:
         _go_on_from(checkpoint, directory)
     prepared = load_prepared(job.directory.prepared)
@@ -291,11 +293,16 @@ def _whole_lines(path: Path) -> list[Json]:
 
 @contextmanager
 def _served(job: Job, arm: Arm) -> Iterator[None]:
-    """Serves `/metrics` and `/progress` while training, from the first process."""
+    """Serves `/metrics` and `/progress` while training, from the first process; without them training goes on."""
     if _rank() > 0:
         yield
         return
-    server = MetricsServer(job.progress, arm.name)
+    try:
+        server = MetricsServer(job.progress, arm.name)
+    except OSError as error:
+        logger.warning("nothing is served while training, progress.json tells of it: %s", error)
+        yield
+        return
     server.start(job.directory.stage(f"train/{arm.name}") / "endpoint.json")
     try:
         yield

@@ -21,7 +21,14 @@ class Progress:
         self._started: tuple[int, float] | None = None
         self.policy: tuple[int, int] | None = None
         """Versions of the policy: the trainer's, and the one of the rollout server farthest behind."""
+        self._checkpoint: dict[str, Any] | None = None
         self.snapshot: dict[str, Any] = {}
+
+    def checkpointed(self, step: int, path: Path) -> None:
+        """Records the newest complete checkpoint, and says so at once: a training that is stopped has no next step."""
+        self._checkpoint = {"step": step, "time": _now(), "path": str(path.absolute())}
+        if self.snapshot:
+            self._tell({**self.snapshot, "checkpoint": self._checkpoint})
 
     def update(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         """Records that `step` of `total` steps are done, with the metrics of the newest one."""
@@ -31,20 +38,29 @@ class Progress:
         first, begun = self._started
         done = step - first
         remaining = (now - begun) / done * (total - step) if done > 0 else None
-        self.snapshot = {
+        snapshot = {
             "step": step,
             "totalSteps": total,
             "progressPercentage": round(100 * step / total) if total else 100,
             "estimatedRemainingSeconds": None if remaining is None else round(remaining),
             "metrics": dict(metrics or {}),
             **self._policy_version(),
-            "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"checkpoint": self._checkpoint} if self._checkpoint else {}),
+            "lastUpdatedTime": _now(),
         }
+        self._tell(snapshot)
+
+    def _tell(self, snapshot: dict[str, Any]) -> None:
+        self.snapshot = snapshot
         if self._path is not None:
-            write_json(self._path, self.snapshot)
+            write_json(self._path, snapshot)
 
     def _policy_version(self) -> dict[str, Any]:
         if self.policy is None:
             return {}
         trainer, rollout = self.policy
         return {"policyVersion": {"trainer": trainer, "rollout": rollout}}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,6 +9,7 @@ import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +17,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from unisd.metrics.names import STEP_METRICS
 from unisd.metrics.progress import Progress
 from unisd.rundir import write_json
+
+_TIMEOUT_SECONDS = 10
+"""Time after which a client that says nothing is left."""
 
 
 class MetricsServer:
@@ -31,6 +35,9 @@ class MetricsServer:
             for name, text in {
                 "step": "optimiser steps done",
                 "total_steps": "optimiser steps in all",
+                "checkpoint_step": "optimiser step of the newest complete checkpoint",
+                "policy_version": "version of the policy that the trainer holds",
+                "rollout_policy_version": "version of the policy that the rollout server farthest behind holds",
                 **STEP_METRICS,
             }.items()
         }
@@ -55,10 +62,7 @@ class MetricsServer:
             return "application/json", json.dumps(snapshot).encode()
         if path != "/metrics":
             return None
-        if snapshot:
-            self._gauges["step"].set(snapshot["step"])
-            self._gauges["total_steps"].set(snapshot["totalSteps"])
-        for name, value in snapshot.get("metrics", {}).items():
+        for name, value in {**_figures(snapshot), **snapshot.get("metrics", {})}.items():
             self._gauges[name].set(value)
         return CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
@@ -66,6 +70,8 @@ class MetricsServer:
         answer = self._answer
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _TIMEOUT_SECONDS
+
             def do_GET(self) -> None:
                 found = answer(self.path)
                 self.send_response(200 if found else 404)
@@ -79,3 +85,16 @@ class MetricsServer:
                 """Says nothing: a scrape every few seconds would fill the log."""
 
         return Handler
+
+
+def _figures(snapshot: dict[str, Any]) -> dict[str, float]:
+    """What a snapshot holds beside the metrics of its step, by the names of gauges."""
+    policy = snapshot.get("policyVersion", {})
+    found = {
+        "step": snapshot.get("step"),
+        "total_steps": snapshot.get("totalSteps"),
+        "checkpoint_step": snapshot.get("checkpoint", {}).get("step"),
+        "policy_version": policy.get("trainer"),
+        "rollout_policy_version": policy.get("rollout"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
