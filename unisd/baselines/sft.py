@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from unisd.forward.packed import pack
 from unisd.training.loop import LoopContext, StepLoop, StepResult
 from unisd.training.rows import ReferenceRow
+from unisd.training.together import most, summed
 
 
 class ReferenceTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
@@ -21,29 +22,33 @@ class ReferenceTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
 
     def learn(self, model: nn.Module, rows: list[dict[str, Any]]) -> StepResult:
         """Gradients of −Σ log π(y_t) / Σ tokens over the step's reference tokens."""
-        started, size = time.monotonic(), self.context.arm.training.per_device_batch_size
-        tokens = self.accelerator.reduce(torch.tensor(float(sum(len(row["completion"]) for row in rows))), "sum")
+        started, size = time.monotonic(), self.passes_of(self.context.arm.training.per_device_batch_size)
+        tokens = summed(self.accelerator, sum(len(row["completion"]) for row in rows))
         loss, trained = 0.0, 0
-        for start in range(0, len(rows), size):
+        turns = most(self.accelerator, -(-len(rows) // size))
+        for turn in range(turns):
             self.check_stop()
-            inputs = self._packed(rows[start : start + size])
+            inputs = self._packed(rows[turn * size : (turn + 1) * size])
             with self.compute_loss_context_manager():
-                part = self.compute_loss(model, inputs, num_items_in_batch=tokens)
-            self.accelerator.backward(part)
-            loss += float(part.detach())
+                part = self.compute_loss(model, inputs, num_items_in_batch=torch.tensor(tokens))
+            self.backward(model, part, last=turn + 1 == turns)
+            loss += float(part.detach()) / self.accelerator.num_processes
             trained += inputs["input_ids"].shape[1]
         entropy = self._metrics["train"].pop("entropy")
         self._metrics["train"].clear()
         metrics = {
             "entropy": sum(entropy) / len(entropy),
-            "tokens_trained": float(trained),
+            "tokens_trained": summed(self.accelerator, trained),
             "tokens_scored": 0.0,
             "seconds_learn": time.monotonic() - started,
         }
-        return StepResult(loss, len(rows), metrics, ids=[row["id"] for row in rows])
+        count = int(summed(self.accelerator, len(rows)))
+        return StepResult(summed(self.accelerator, loss), count, metrics, ids=[row["id"] for row in rows])
 
     def _packed(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        packed = pack([row["prompt"] for row in rows], [row["completion"] for row in rows], self.accelerator.device)
+        """A pack with its labels; without rows, one token that nothing is learnt of, so that all processes forward."""
+        prompts = [row["prompt"] for row in rows] or [[self.processing_class.eos_token_id]]
+        packed = pack(prompts, [row["completion"] for row in rows] or [[]], self.accelerator.device)
         ids_1L = packed.inputs["input_ids"]
         labels_1L = torch.full_like(ids_1L, -100)
         labels_1L[0, packed.predicts_N + 1] = ids_1L[0, packed.predicts_N + 1]
@@ -63,7 +68,7 @@ def reference_trainer(
     from datasets import Dataset
 
     table = Dataset.from_list([{"id": row.id, "prompt": row.prompt, "completion": row.completion} for row in rows])
-    return ReferenceTrainer(
+    trainer = ReferenceTrainer(
         model=model,
         args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None),
         train_dataset=table,
@@ -71,3 +76,7 @@ def reference_trainer(
         peft_config=peft_config,
         context=context,
     )
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:  # which TRL leaves in the precision of the base under ZeRO-3
+            parameter.data = parameter.data.float()
+    return trainer

@@ -71,35 +71,47 @@ def split_by_tokens(lengths: Sequence[int], limit: int) -> list[range]:
     return groups
 
 
-def causal_model(model: nn.Module) -> Any:
-    """The Transformers model inside wrappers of PEFT, DDP or DeepSpeed."""
+def outermost(model: nn.Module) -> Any:
+    """The module inside wrappers of DDP or DeepSpeed, adapters of PEFT and all."""
     inner: Any = model
     while hasattr(inner, "module"):
         inner = inner.module
+    return inner
+
+
+def causal_model(model: nn.Module) -> Any:
+    """The Transformers model inside wrappers of PEFT, DDP or DeepSpeed."""
+    inner = outermost(model)
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def hidden_states(model: nn.Module, packed: Pack) -> torch.Tensor:
     """Last hidden states [N, H] at the positions that predict the completion tokens.
 
-    Goes through the outermost wrapper, whose hooks shard and gather, and takes the backbone's output on its way to
-    the head, of which one row only is computed.
+    They are the backbone's, and take the place of the model's output, of whose head one row only is computed: what
+    goes into the loss has come out of the outermost wrapper, whose hooks shard, gather and reduce.
     """
-    with _captured(causal_model(model).get_decoder()) as found:
-        model(**packed.inputs, logits_to_keep=1)
-    hidden_1LH: torch.Tensor = found[0]
-    return hidden_1LH[0, packed.predicts_N]
+    with _instead_of_output(model, packed.predicts_N):
+        hidden_NH: torch.Tensor = model(**packed.inputs, logits_to_keep=1)
+    return hidden_NH
 
 
 @contextmanager
-def _captured(backbone: nn.Module) -> Iterator[list[torch.Tensor]]:
+def _instead_of_output(model: nn.Module, predicts_N: torch.Tensor) -> Iterator[None]:
     found: list[torch.Tensor] = []
 
     def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
         found.append(output.last_hidden_state)
 
-    handle = backbone.register_forward_hook(keep)
+    def replace(_module: nn.Module, _arguments: Any, _output: Any) -> torch.Tensor:
+        return found.pop()[0, predicts_N]
+
+    handles = [
+        causal_model(model).get_decoder().register_forward_hook(keep),
+        outermost(model).register_forward_hook(replace, prepend=True),
+    ]
     try:
-        yield found
+        yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from unisd.config.objective import Ema
+from unisd.sharded import whole
 from unisd.teacher.shadow import Shadow
 
 STUDENT = "default"
@@ -86,7 +87,8 @@ class EmaAdapterTeacher:
             self._shadow.copy_to(self._working)
 
     def displacement(self) -> tuple[float, float]:
-        return _product_norm(self._shadow.values), _product_norm(self._student)
+        with whole(self._student.values()):
+            return _product_norm(self._shadow.values), _product_norm(self._student)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self._shadow.values

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from unisd.config.objective import Ema
+from unisd.sharded import whole
 from unisd.teacher.shadow import Shadow
 
 
@@ -41,8 +42,11 @@ class FullTeacher:
         return self._distance(self._shadow.values), self._distance(self._student)
 
     def _distance(self, weights: Any) -> float:
-        squares = ((weights[name].float() - start.float()).square().sum() for name, start in self._initial.items())
-        return float(sum(float(square) for square in squares) ** 0.5)
+        total = 0.0
+        for name, start in self._initial.items():
+            with whole([weights[name]]):
+                total += float((weights[name].float() - start.float()).square().sum())
+        return float(total**0.5)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self._shadow.values if self._shadow is not None else {}

@@ -8,7 +8,7 @@ import torch
 from unisd.config.resolve import Arm
 
 
-def common_arguments(arm: Arm, directory: Path, total_steps: int) -> dict[str, Any]:
+def common_arguments(arm: Arm, directory: Path, total_steps: int, deepspeed: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments that every trainer of TRL takes.
 
     Accumulation is left at 1, because a batch of the loader already holds the rows of the whole step and the
@@ -28,7 +28,8 @@ def common_arguments(arm: Arm, directory: Path, total_steps: int) -> dict[str, A
         "optim": "adamw_torch",
         "seed": arm.seed,
         "gradient_checkpointing": training.gradient_checkpointing,
-        "bf16": training.precision == "bfloat16",
+        "deepspeed": deepspeed,
+        "bf16": training.precision == "bfloat16" and deepspeed is None,  # it would cast all weights
         "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "no",
         "logging_strategy": "no",

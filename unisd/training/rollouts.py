@@ -6,12 +6,11 @@ every server holds. Does not sample.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from trl.models.utils import unwrap_model_for_generation
 
 from unisd.rollouts.policy import policy_body
 from unisd.rollouts.transformers_engine import TransformersEngine
@@ -19,6 +18,7 @@ from unisd.rollouts.types import Completion, RolloutEngine, Sampling
 from unisd.rollouts.vllm_engine import Policy, RolloutStopped, VllmEngine
 from unisd.sharded import whole
 from unisd.teacher.adapter import STUDENT
+from unisd.training.deepspeed import unsharded
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class _InProcessEngine:
     batch_size: int
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Completion]:
-        accelerator = self.trainer.accelerator
-        with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as model:
-            autocast = self.trainer.compute_loss_context_manager
+        autocast, wrapped = self.trainer.compute_loss_context_manager, self.trainer.engine
+        plain = nullcontext(self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped))
+        with plain if wrapped is None else unsharded(wrapped) as model:
             yield from TransformersEngine(model, self.stop_ids, self.batch_size, autocast).generate(prompts, sampling)
 
 

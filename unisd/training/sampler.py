@@ -14,7 +14,7 @@ class StepSampler:
     def __init__(self, rows: int, rows_per_step: int, epochs: int, seed: int, max_steps: int | None = None) -> None:
         if rows < 1:
             raise ValueError("there are no rows to train on")
-        self._rows, self._rows_per_step, self._seed = rows, rows_per_step, seed
+        self._rows, self.rows_per_step, self._seed = rows, rows_per_step, seed
         self._steps_per_epoch = -(-rows // rows_per_step)
         total = epochs * self._steps_per_epoch
         self._total = total if max_steps is None else min(total, max_steps)
@@ -33,7 +33,7 @@ class StepSampler:
         epoch, within = divmod(step, self._steps_per_epoch)
         order = list(range(self._rows))
         random.Random(f"{self._seed}/{epoch}").shuffle(order)
-        return order[within * self._rows_per_step : (within + 1) * self._rows_per_step]
+        return order[within * self.rows_per_step : (within + 1) * self.rows_per_step]
 
     def first_of_rank(self, rows: int, offset: int = 0) -> int:
         """Where this process's share of a step's rows begins (offset 1: ends)."""

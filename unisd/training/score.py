@@ -5,7 +5,7 @@ hidden states are kept, of the others one log-probability per token. Legend: N c
 process, K auxiliary contexts, H hidden dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from unisd.forward.packed import Ids, causal_model, hidden_states, pack, split_by_tokens
 from unisd.objective.fused import realised_logp
+from unisd.sharded import whole
 from unisd.training.rows import Row
 
 
@@ -34,6 +35,18 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """Forward passes of one process among others, which all make the same number of them."""
+
+    max_tokens: int
+    """Largest pack."""
+    agreed: Callable[[int], int]
+    """From the passes that this process needs to those that all make."""
+    filler: int
+    """A token to forward where there is nothing left."""
+
+
+@dataclass(frozen=True)
 class _Request:
     """One sequence to forward."""
 
@@ -50,7 +63,7 @@ def score(
     completions: Sequence[Ids],
     *,
     scored_rows: Sequence[bool],
-    max_tokens: int,
+    passes: Passes,
 ) -> Scored:
     """Forwards every context of every row under the weights that are in force in `model`.
 
@@ -60,7 +73,7 @@ def score(
         rows: the step's rows on this process.
         completions: their token ids.
         scored_rows: rows whose auxiliary contexts are wanted (the gate).
-        max_tokens: largest pack.
+        passes: how large they are, and how many.
     """
     requests = _requests(rows, scored_rows)
     lengths = [len(completion) for completion in completions]
@@ -68,13 +81,16 @@ def score(
     device = next(model.parameters()).device
     out = _empty(model, max((len(row.contexts) for row in rows), default=0), sum(lengths), device)
     tokens = 0
-    for group in split_by_tokens([len(r.prompt) + lengths[r.row] for r in requests], max_tokens):
-        members = [requests[index] for index in group]
-        packed = pack([r.prompt for r in members], [completions[r.row] for r in members], device)
+    groups = split_by_tokens([len(r.prompt) + lengths[r.row] for r in requests], passes.max_tokens)
+    for turn in range(passes.agreed(len(groups))):
+        members = [requests[index] for index in groups[turn]] if turn < len(groups) else []
+        prompts = [r.prompt for r in members] or [[passes.filler]]
+        packed = pack(prompts, [completions[r.row] for r in members] or [[]], device)
         tokens += packed.tokens
         hidden_MH = hidden_states(model, packed)
         realised = [token for r in members for token in completions[r.row]]
-        logp_M = realised_logp(hidden_MH, head, torch.tensor(realised, device=device))
+        with whole([head.weight_VH]):
+            logp_M = realised_logp(hidden_MH, head, torch.tensor(realised, dtype=torch.long, device=device))
         for request, hidden, logp in zip(
             members, _split(hidden_MH, members, lengths), _split(logp_M, members, lengths), strict=True
         ):
