@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := --extra operator --extra train --extra quickstart --extra dev
+EXTRAS := --extra operator --extra train --extra quickstart --extra wandb --extra dev
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
 LOCK := $(COMPILE) pyproject.toml
@@ -93,7 +93,7 @@ bench-operator: $(STAMP) cluster-tools ## memory, latency and requests of the op
 
 lock: ## resolve the dependencies anew into requirements/
 	$(LOCK) --extra operator -o requirements/operator.txt
-	$(LOCK) --extra train --extra quickstart -o requirements/train.txt
+	$(LOCK) --extra train --extra quickstart --extra wandb -o requirements/train.txt
 	$(LOCK) --extra rollout -o requirements/rollout.txt
 	$(LOCK) --extra rollout-cpu -o requirements/rollout-cpu.txt
 	$(COMPILE) --group image-build -o requirements/build.txt
