@@ -22,7 +22,7 @@ CACHE = BINARIES.parent / "images"
 BASE = "unisd.test/base:1"
 SUITE = "bookworm"
 # Of the base: what the images' build stages install, so that they need not.
-PACKAGES = ("ca-certificates", "g++", "ninja-build", "python3", "python3-dev", "python3-venv")
+PACKAGES = ("ca-certificates", "g++", "libnuma1", "ninja-build", "python3", "python3-dev", "python3-venv")
 # What the images are made of, beside their own folder.
 SOURCES = ("unisd", "operator/unisd_operator", "requirements", "LICENSE", ".dockerignore")
 # Whom the machine trusts: for the time of a build, so do its steps.

@@ -30,7 +30,7 @@ VALUES = {
         "env": {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
     },
 }
-PACKAGES = "/opt/packages"
+PACKAGES = "/opt/site-packages"
 PYTHON = f"lib/python3.{sys.version_info.minor}/site-packages"
 
 
