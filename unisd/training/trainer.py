@@ -174,7 +174,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
                 step.rows,
                 [completion.ids for completion in step.completions],
                 scored_rows=scored_rows,
-                passes=Passes(self.context.arm.training.max_tokens_per_pass, self._most, self._filler),
+                passes=Passes(self.passes_of(self.context.arm.training.max_tokens_per_pass), self._most, self._filler),
             )
 
     def _weigh(self, step: _Step, scores: Scored, scored_rows: list[bool]) -> tuple[Masks, torch.Tensor | None]:
@@ -202,7 +202,8 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
     ) -> tuple[list[Loss], int]:
         """Student passes by micro-step; returns their losses and the tokens forwarded."""
         model.train()  # scoring left it in evaluation mode, in which no activation is recomputed
-        size, world = self.context.arm.training.per_device_batch_size, self.accelerator.num_processes
+        size = self.passes_of(self.context.arm.training.per_device_batch_size)
+        world = self.accelerator.num_processes
         level = self.context.arm.objective.agreement.level if self.context.arm.objective.agreement else "token"
         coefficient = coefficients(masks, level, total)
         starts = list(range(0, len(step.rows), size))

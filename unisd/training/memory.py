@@ -1,0 +1,29 @@
+"""When memory runs out: the same step again in smaller passes, so that what is learnt stays the same.
+
+A step's rows, and with them its loss, do not depend on how it is cut into passes: half the rows a pass are twice the
+passes a step. Called by the loop of training; knows no model.
+"""
+
+import torch
+
+from unisd.config.training import Training
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out: a GPU's, or this machine's."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def smaller(size: int, halvings: int) -> int:
+    """A number of rows or tokens after so many halvings; at least 1."""
+    return max(1, size >> halvings)
+
+
+def in_words(training: Training, halvings: int) -> str:
+    """What became of the passes of a step."""
+    rows, passes = training.per_device_batch_size, training.gradient_accumulation_steps
+    now = smaller(rows, halvings)
+    return (
+        f"memory ran out: passes of {now} rows in place of {rows}, {-(-rows * passes // now)} a step in place of "
+        f"{passes}; a step has {rows * passes} rows as before"
+    )
