@@ -23,7 +23,7 @@ from tests.rollouts import vllm_cpu
 from unisd.config.load import parse_run
 from unisd.job import Job, stage_function
 from unisd.local.servers import Servers
-from unisd.rollouts.policy import policy_body
+from unisd.rollouts.adapter import policy_body
 from unisd.rollouts.types import Sampling
 from unisd.rollouts.vllm_engine import ClientSettings, Policy, VllmEngine
 from unisd.rundir import RunDir, read_json, read_jsonl

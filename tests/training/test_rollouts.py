@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from tests.rollouts.fake_vllm import FakeVllm, Served
 from unisd.failures import StageError
+from unisd.rollouts.adapter import policy_body, policy_of
 from unisd.rollouts.agent import AgentSettings, agent_app
-from unisd.rollouts.policy import policy_body, policy_of, read_config
+from unisd.rollouts.policy import read_config
 from unisd.rundir import read_json, read_jsonl
 from unisd.training.rollouts import adapter_state
 

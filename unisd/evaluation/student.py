@@ -20,7 +20,7 @@ from unisd.forward.packed import Ids
 from unisd.job import Job
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared
-from unisd.rollouts.policy import policy_of
+from unisd.rollouts.adapter import policy_of
 from unisd.rollouts.servers import servers
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import RolloutEngine

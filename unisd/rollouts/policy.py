@@ -1,50 +1,20 @@
 """A policy on its way from the trainer to rollout servers: one LoRA adapter as one safetensors file.
 
 The adapter's PEFT configuration travels in the file's own metadata, so that a version is one body with one digest.
-Used by the trainer's client (`vllm_engine`) and by the policy agent beside each server; needs no torch on that side.
+Used by the policy agent beside each server, without torch; `rollouts.adapter` packs what it reads.
 """
 
 import json
 import re
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 CONFIG_KEY = "adapter_config"
 _LONGEST_HEADER = 16 << 20
 _COMPONENT = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 # What vLLM reads of a PEFT configuration; anything else a sender might add is left behind.
-_FIELDS = ("peft_type", "task_type", "r", "lora_alpha", "target_modules", "bias", "use_rslora", "use_dora")
-
-
-def policy_body(
-    tensors: Mapping[str, Any], config: Mapping[str, Any], precision: Literal["bfloat16", "float32"]
-) -> bytes:
-    """An adapter as it travels; the same adapter gives the same bytes, whoever sends it.
-
-    Args:
-        tensors: the adapter's weights by PEFT's names.
-        config: its PEFT configuration.
-        precision: that in which the server computes: it would round to it anyway, and the way there is shorter.
-    """
-    import torch
-    from safetensors.torch import save
-
-    told = {name: sorted(value) if isinstance(value, set | list) else value for name, value in config.items()}
-    metadata = {CONFIG_KEY: json.dumps({name: told[name] for name in _FIELDS if name in told})}
-    rounded = {
-        name: value.detach().to("cpu", getattr(torch, precision)).contiguous() for name, value in tensors.items()
-    }
-    return bytes(save(rounded, metadata=metadata))
-
-
-def policy_of(adapter: Path, precision: Literal["bfloat16", "float32"]) -> bytes:
-    """The same of an adapter in a PEFT directory."""
-    from safetensors.torch import load_file
-
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    return policy_body(load_file(adapter / "adapter_model.safetensors"), config, precision)
+FIELDS = ("peft_type", "task_type", "r", "lora_alpha", "target_modules", "bias", "use_rslora", "use_dora")
 
 
 class PolicyError(ValueError):
@@ -78,7 +48,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise PolicyError(f"{CONFIG_KEY} is not JSON: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("r"), int):
         raise PolicyError(f"{CONFIG_KEY} is no LoRA configuration: it has no rank r")
-    return {name: config[name] for name in _FIELDS if name in config}
+    return {name: config[name] for name in FIELDS if name in config}
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from unisd.rollouts.policy import policy_body
+from unisd.rollouts.adapter import policy_body
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Completion, RolloutEngine, Sampling
 from unisd.rollouts.vllm_engine import Policy, RolloutStopped, VllmEngine
