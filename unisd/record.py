@@ -43,6 +43,8 @@ def _outputs(directory: RunDir, stage: Stage) -> list[Path]:
             return [directory.contexts]
         case "report":
             return [directory.report]
+        case "push":
+            return []
         case "train":
             return [directory.train(stage.arm.name)] if stage.arm else []
         case "evaluate":

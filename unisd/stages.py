@@ -13,7 +13,9 @@ from typing import Any, Literal
 from unisd.config.resolve import Arm, resolve
 from unisd.config.run import SelfDistillRun
 
-StageKind = Literal["prepare", "contexts", "train", "evaluate", "report"]
+StageKind = Literal["prepare", "contexts", "train", "evaluate", "report", "push"]
+CLOSING: frozenset[StageKind] = frozenset({"report", "push"})
+"""Shared stages that come after every component has ended."""
 # Raise when a stage's output changes for equal inputs, so that older results are not taken for current ones.
 FORMAT = 2
 
@@ -58,7 +60,17 @@ def stages(run: SelfDistillRun, sources: Mapping[str, str]) -> tuple[Stage, ...]
     hashes = [stage.hash for stage in evaluated]
     names = tuple(stage.name for stage in evaluated)
     report = Stage("report", "report", _hash(run.metadata.name, hashes), ("prepare",), optional_needs=names)
-    return (*found, report)
+    return (*found, report, *_push(run, evaluated))
+
+
+def _push(run: SelfDistillRun, evaluated: tuple[Stage, ...]) -> list[Stage]:
+    """The stage that pushes what was trained to a hub, where the run names one."""
+    hub = run.spec.outputs.hub if run.spec.outputs else None
+    trained = [stage for stage in evaluated if stage.arm is not None and stage.arm.trains]
+    if hub is None or not trained:
+        return []
+    inputs = {"repository": hub.repository, "private": hub.private, "of": [stage.hash for stage in trained]}
+    return [Stage("push", "push", _hash(inputs), ("prepare",), optional_needs=tuple(s.name for s in evaluated))]
 
 
 def _texts(run: SelfDistillRun, arms: tuple[Arm, ...]) -> list[Any]:

@@ -11,7 +11,7 @@ def add(commands: Commands) -> None:
     status.add_argument("-w", "--watch", action="store_true", help="go on until the run has ended")
     status.set_defaults(command=_status)
     logs = _remote_parser(commands, "logs", "show the log of a component or shared stage on a cluster")
-    logs.add_argument("component", help="component with its seed, e.g. star-1, or prepare, contexts, report")
+    logs.add_argument("component", help="component with its seed, e.g. star-1, or prepare, contexts, report, push")
     logs.add_argument("--role", choices=("train", "rollout", "evaluate"), default="train", help="default train")
     logs.add_argument("--follow", action="store_true", help="go on as lines come")
     logs.add_argument("--tail", type=int, help="lines from the end; default all")

@@ -4,12 +4,7 @@ The one list of its kind: a run that needs an entry is refused with its message,
 goes when its capability arrives; the list ends empty.
 """
 
-_REST = "arrives with the release 'All of UniSD: every mode, data set, baseline and evaluation'"
-
-PLANNED: dict[str, str] = {
-    "tracking:wandb": _REST,
-    "outputs:hub": "arrives with the release 'End to end on a real node'",
-}
+PLANNED: dict[str, str] = {}
 
 ON_ONE_MACHINE: dict[str, str] = {
     "source:configMap": "is what a cluster has: give path",

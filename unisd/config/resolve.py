@@ -350,10 +350,6 @@ def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Pro
         wanted.append(("spec.task.source.configMap", "source:configMap"))
     if spec.model.claim is not None:
         wanted.append(("spec.model.claim", "model:claim"))
-    if spec.tracking is not None and spec.tracking.wandb is not None:
-        wanted.append(("spec.tracking.wandb", "tracking:wandb"))
-    if spec.outputs is not None and spec.outputs.hub is not None:
-        wanted.append(("spec.outputs.hub", "outputs:hub"))
     for path, key in wanted:
         if key in planned:
             kind, _, value = key.partition(":")

@@ -24,7 +24,7 @@ from unisd.local.servers import Servers, uses_servers, vllm_program
 from unisd.local.state import ENDED, StageState, log_tail, refresh
 from unisd.record import begin, finish, is_finished
 from unisd.rundir import RunDir, read_json, write_json
-from unisd.stages import Stage
+from unisd.stages import CLOSING, Stage
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60.0
@@ -50,6 +50,11 @@ class Options:
     def slots(self) -> int:
         """Stages at once."""
         return min(self.parallelism, self.devices * self.per_device) if self.devices else self.parallelism
+
+    @property
+    def sharing(self) -> int:
+        """Stages at once on one device, or on the CPU."""
+        return -(-self.slots // max(1, self.devices))
 
     @property
     def threads(self) -> int:
@@ -105,7 +110,7 @@ class Runner:
         write_json(self.directory.manifest, plain(self.run))
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(self.options.preload))
-        with closing(Servers(self.run, self.directory, context)) as servers:
+        with closing(Servers(self.run, self.directory, context, self.options.sharing)) as servers:
             while not all(state.phase in ENDED for state in self.states):
                 self._collect(servers)
                 self._start_ready(context, servers)
@@ -235,10 +240,10 @@ class Runner:
 def succeeded(run: SelfDistillRun, states: Sequence[StageState]) -> bool:
     """Whether enough components were trained and evaluated, by the run's success policy."""
     arms = [state.phase in ("finished", "skipped") for state in states if state.stage.kind == "evaluate"]
-    report = all(state.phase in ("finished", "skipped") for state in states if state.stage.kind == "report")
+    closed = all(state.phase in ("finished", "skipped") for state in states if state.stage.kind in CLOSING)
     policy = run.spec.success_policy
     needed = {"All": len(arms), "Any": 1, "AtLeast": policy.count or len(arms)}[policy.type]
-    return report and sum(arms) >= needed
+    return closed and sum(arms) >= needed
 
 
 @contextmanager

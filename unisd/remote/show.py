@@ -11,6 +11,7 @@ from rich.live import Live
 from unisd.local.display import table
 from unisd.remote.cluster import Cluster, ClusterError
 from unisd.remote.status import failure_of, headline, names, rows
+from unisd.stages import CLOSING
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 _ENDED = ("Succeeded", "Failed", "Invalid")
@@ -50,7 +51,7 @@ def log_lines(
     known = names(run)
     if component not in known:
         raise ClusterError(f"run {name} has no component {component}; it has {', '.join(known) or 'none yet'}")
-    shared = component in ("prepare", "contexts", "report")
+    shared = component in ("prepare", "contexts", *CLOSING)
     logs = cluster.logs(run["metadata"]["uid"], component, component if shared else role)
     if not logs:
         yield from _kept_lines(run, component, role)

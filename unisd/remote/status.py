@@ -6,6 +6,7 @@ from typing import Any
 
 from unisd.local.display import Row
 from unisd.local.state import Phase
+from unisd.stages import CLOSING
 
 # One look for both worlds: a cluster knows more phases than one machine does.
 _PHASES: dict[str, Phase] = {
@@ -37,11 +38,11 @@ def headline(run: Entry) -> str:
 
 
 def rows(run: Entry, now: datetime) -> list[Row]:
-    """A row for each shared stage and each component at each seed; the report comes last, as it does in time."""
+    """A row for each shared stage and each component at each seed; what closes a run comes last, as it does in time."""
     status: Entry = run.get("status", {})
     stages: Sequence[Entry] = status.get("stages", [])
-    before = [entry for entry in stages if entry["name"] != "report"]
-    after = [entry for entry in stages if entry["name"] == "report"]
+    before = [entry for entry in stages if entry["name"] not in CLOSING]
+    after = [entry for entry in stages if entry["name"] in CLOSING]
     return [_row(entry, now) for entry in [*before, *status.get("components", []), *after]]
 
 

@@ -17,7 +17,7 @@ RUN = f"{GROUP}/run"
 ARM = f"{GROUP}/arm"
 """Label: component with its seed, e.g. `star-1`; absent on children that the run's components share."""
 STAGE = f"{GROUP}/stage"
-"""Label of what the run's components share: `prepare`, `contexts`, `report` or `grader`; absent where ARM is there."""
+"""Label of what the run's components share, e.g. `prepare`, `report` or `grader`; absent where ARM is there."""
 ROLE = f"{GROUP}/role"
 ATTEMPT = f"{GROUP}/attempt"
 OPERATOR_VERSION = f"{GROUP}/operator-version"
@@ -33,6 +33,7 @@ Role = Literal[
     "train",
     "evaluate",
     "report",
+    "push",
     "grader",
     "storage",
     "results",

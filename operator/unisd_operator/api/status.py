@@ -163,9 +163,9 @@ class Waiting(Config):
 
 
 class Stage(Config):
-    """A stage that the run's components share: prepare, contexts or report."""
+    """A stage that the run's components share: prepare, contexts, report or push."""
 
-    name: Literal["prepare", "contexts", "report"]
+    name: Literal["prepare", "contexts", "report", "push"]
     """The stage."""
     phase: StagePhase = "Pending"
     """How far it is."""

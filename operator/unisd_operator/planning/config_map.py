@@ -22,7 +22,6 @@ _LEFT_OUT = frozenset(
     {
         "preparation",
         "storage",
-        "outputs",
         "queueName",
         "suspend",
         "parallelism",
@@ -33,6 +32,8 @@ _LEFT_OUT = frozenset(
         "ttlSecondsAfterFinished",
     }
 )
+_OF_OTHERS = frozenset({"components", "seeds", "training", "outputs"})
+"""What an arm's result does not depend on, or only by what it resolves to for that arm."""
 
 
 def config_map(attempt: Attempt) -> Object:
@@ -49,6 +50,8 @@ def frozen_manifest(run: RunResource) -> dict[str, Any]:
     spec = {name: _computing(value) for name, value in manifest["spec"].items() if name not in _LEFT_OUT}
     spec["model"] = _model(spec["model"])
     spec["task"] = _with_paths(spec["task"], "source", _source)
+    if "outputs" in spec:
+        spec["outputs"] = _outputs(spec["outputs"])
     if "evaluation" in spec:
         spec["evaluation"] = _with_paths(spec["evaluation"], "sources", lambda given: [_source(one) for one in given])
     return {**manifest, "metadata": {"name": run.name}, "spec": spec}
@@ -58,7 +61,7 @@ def config_hash(run: RunResource, arm: str) -> str:
     """Hash of everything that an arm's result depends on: its own resolved configuration and what all arms share."""
     resolved = next(found for found in run.arms if found.name == arm)
     spec = frozen_manifest(run)["spec"]
-    shared = {name: value for name, value in spec.items() if name not in ("components", "seeds", "training")}
+    shared = {name: value for name, value in spec.items() if name not in _OF_OTHERS}
     return content_hash([resolved.model_dump(mode="json", by_alias=True), shared])
 
 
@@ -87,6 +90,12 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
     if model.get("path") is not None:
         return {**model, "path": _below(DATA, model["path"])}
     return model
+
+
+def _outputs(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Where results go, without the name of the Secret that lets them."""
+    hub = outputs.get("hub") or {}
+    return {"hub": {name: value for name, value in hub.items() if name != "token"}} if hub else {}
 
 
 def _with_paths(block: dict[str, Any], field: str, as_pods_see: Callable[[Any], Any]) -> dict[str, Any]:

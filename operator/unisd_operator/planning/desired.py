@@ -6,6 +6,7 @@ The table of docs/operator/design.md, "Phases".
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from unisd.stages import CLOSING
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import Component, Stage
 from unisd_operator.observed import Observed
@@ -109,7 +110,7 @@ def _attempt(desire: Desire, work: Stage | Component) -> Attempt:
     if isinstance(work, Component):
         started, arm = work.images, work.name
     else:
-        block = "evaluation" if work.name == "report" else "preparation"
+        block = "evaluation" if work.name in CLOSING else "preparation"
         started, arm = ({block: work.image} if work.image else {}), None
     chosen = images(desire.run.spec, desire.settings, started)
     return Attempt(desire.run, desire.settings, work.name, arm, work.attempt, chosen)
@@ -122,6 +123,8 @@ def _stage_objects(desire: Desire, attempt: Attempt) -> Sequence[Object]:
         case "contexts":
             servers = rollout_objects(attempt, desire.key) if needs.has_servers(desire.run.spec) else []
             return [*servers, *stage_job.contexts_objects(attempt)]
+        case "push":
+            return stage_job.push_objects(attempt)
         case _:
             return stage_job.report_objects(attempt)
 

@@ -1,7 +1,7 @@
 """NetworkPolicies: one for each kind of pod of an attempt, both directions. Pure.
 
 What is not listed here is denied. Progress and metrics are read by the operator and by whom its settings name. Only
-preparation, and a trainer that reports to a tracker, reach beyond the cluster.
+preparation, the push to a hub, and a trainer that reports to a tracker reach beyond the cluster.
 """
 
 from collections.abc import Sequence
@@ -50,9 +50,9 @@ def client_policy(attempt: Attempt, role: api.Role) -> Object:
     return _policy(attempt, role, _metrics(attempt), outwards)
 
 
-def preparation_policy(attempt: Attempt) -> Object:
-    """The stage that fetches models and data."""
-    return _policy(attempt, "prepare", _metrics(attempt), [_DNS, _INTERNET])
+def outward_policy(attempt: Attempt, role: api.Role) -> Object:
+    """A stage that reaches the hub: it fetches models and data, or pushes what was trained."""
+    return _policy(attempt, role, _metrics(attempt), [_DNS, _INTERNET])
 
 
 def closed_policy(attempt: Attempt, role: api.Role) -> Object:

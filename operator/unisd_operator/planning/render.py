@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from unisd.config.run import SelfDistillRun
-from unisd.stages import stages
+from unisd.stages import CLOSING, stages
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import Component, Stage, Status
 from unisd_operator.observed import Observed
@@ -83,12 +83,12 @@ def most_gpus(run: SelfDistillRun, rows: tuple[Gpus, ...]) -> int:
 
 def _life(run: SelfDistillRun) -> Iterator[Status]:
     """A status for every phase that makes objects."""
-    yield from (_of_stage(name) for name in _shared(run) if name != "report")
+    yield from (_of_stage(name) for name in _shared(run) if name not in CLOSING)
     for arm in _resource(run, Status()).arms:
         if arm.trains:
             yield _of_arm(arm.name, "Starting")
         yield _of_arm(arm.name, "Evaluating")
-    yield _of_stage("report")
+    yield from (_of_stage(name) for name in _shared(run) if name in CLOSING)
 
 
 def _shared(run: SelfDistillRun) -> list[str]:

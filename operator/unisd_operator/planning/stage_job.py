@@ -1,4 +1,4 @@
-"""Jobs of one pod: prepare, contexts, evaluate, report, results. Pure."""
+"""Jobs of one pod: prepare, contexts, evaluate, report, push, results. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,16 @@ from unisd_operator.planning import config_map, needs, ports, secret, sizes, sto
 from unisd_operator.planning.grader import address as grader_address
 from unisd_operator.planning.images import Runs
 from unisd_operator.planning.metadata import Attempt, Object, make
-from unisd_operator.planning.network import client_policy, closed_policy, preparation_policy
+from unisd_operator.planning.network import client_policy, closed_policy, outward_policy
 from unisd_operator.planning.pod import PodPlan, Program, memory_volume, template, variable
 from unisd_operator.planning.rollout import address as rollout_address
 from unisd_operator.planning.trainer import stage_command, stage_env
 
 
 def prepare_objects(attempt: Attempt) -> list[Object]:
-    """Fetches model and data into the claim: the one stage that reaches the hub, whose cache lies in the claim."""
+    """Fetches model and data into the claim, where the hub's cache lies."""
     hub = [variable("HF_HUB_OFFLINE", "0"), variable("HF_HOME", f"{storage.DATA}/cache/huggingface")]
-    return [preparation_policy(attempt), _job(attempt, "prepare", "preparation", hub)]
+    return [outward_policy(attempt, "prepare"), _job(attempt, "prepare", "preparation", hub)]
 
 
 def contexts_objects(attempt: Attempt) -> list[Object]:
@@ -34,6 +34,16 @@ def evaluate_objects(attempt: Attempt) -> list[Object]:
 def report_objects(attempt: Attempt) -> list[Object]:
     """Writes the report of all components into the claim."""
     return [closed_policy(attempt, "report"), _job(attempt, "report", "evaluation", [])]
+
+
+def push_objects(attempt: Attempt) -> list[Object]:
+    """Pushes what was trained to the hub: the one pod that has the token for it."""
+    hub = attempt.run.spec.outputs.hub
+    reference = hub.token.secret_key_ref if hub.token else None
+    source = {"secretKeyRef": {"name": reference.name, "key": reference.key}} if reference else None
+    token: list[Object] = [{"name": "HF_TOKEN", "valueFrom": source}] if source else []
+    online = variable("HF_HUB_OFFLINE", "0")
+    return [outward_policy(attempt, "push"), _job(attempt, "push", "evaluation", [online, *token])]
 
 
 def results_objects(attempt: Attempt) -> list[Object]:
@@ -77,7 +87,7 @@ def _job(attempt: Attempt, role: Role, block: Runs, env: Sequence[Object]) -> Ob
 def _resources(attempt: Attempt, role: Role, block: Container, computes: bool) -> dict[str, Any]:
     """Small for what only reads and writes, the model's size for what prepares or scores, a GPU for what generates."""
     row = sizes.size(attempt.run.spec)
-    if role in ("report", "results"):
+    if role in ("report", "push", "results"):
         return sizes.resources(None, {"cpu": "500m", "memory": "2Gi"}, {})
     requests = {"cpu": "4" if computes else "2", "memory": f"{row.trainer if computes else row.stage}Gi"}
     return sizes.resources(block.resources, requests, {attempt.settings.gpu_resource: 1} if computes else {})

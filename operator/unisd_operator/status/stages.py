@@ -1,4 +1,4 @@
-"""The stages that a run's components share: prepare, contexts, report, each a Job with attempts. Pure.
+"""The stages that a run's components share: prepare, contexts, report, push, each a Job with attempts. Pure.
 
 Called by `derive`.
 """
@@ -6,6 +6,7 @@ Called by `derive`.
 from collections.abc import Sequence
 from typing import Literal
 
+from unisd.stages import CLOSING
 from unisd.stages import stages as stages_of
 from unisd_operator.api.status import ENDED, Component, Failure, Stage, Waiting
 from unisd_operator.observed import PodState
@@ -17,7 +18,7 @@ from unisd_operator.status.results import with_stage_answer
 from unisd_operator.status.turn import Turn, but
 from unisd_operator.status.waiting import foreign_claim, is_running, not_let_in, not_started, waiting
 
-SHARED: tuple[Literal["prepare", "contexts", "report"], ...] = ("prepare", "contexts", "report")
+SHARED: tuple[Literal["prepare", "contexts", "report", "push"], ...] = ("prepare", "contexts", "report", "push")
 
 
 def first_stages(turn: Turn) -> list[Stage]:
@@ -40,14 +41,14 @@ def advance_stages(turn: Turn, stages: Sequence[Stage], components: Sequence[Com
 
 def _ready(stage: Stage, before: Sequence[Stage], components: Sequence[Component]) -> bool:
     """Whether all that a stage reads is there."""
-    if stage.name == "report":
+    if stage.name in CLOSING:
         return all(arm.phase in ENDED for arm in components)
     return all(done.phase == "Succeeded" for done in before)
 
 
 def _pointless(stage: Stage, components: Sequence[Component]) -> bool:
-    """A report without a result to tell; negatives when every component has ended without them."""
-    ends = ("Failed",) if stage.name == "report" else tuple(ENDED)
+    """A report or a push without a result; negatives when every component has ended without them."""
+    ends = ("Failed",) if stage.name in CLOSING else tuple(ENDED)
     return all(arm.phase in ends for arm in components)
 
 
@@ -71,7 +72,7 @@ def _start(turn: Turn, stage: Stage, ready: bool) -> Stage:
         return but(stage, waiting=foreign)
     if _leftovers(turn, stage):
         return but(stage, waiting=waiting("WaitingForPods", "pods of the attempt before have not ended yet"))
-    image = images(turn.spec, turn.settings, {})["evaluation" if stage.name == "report" else "preparation"]
+    image = images(turn.spec, turn.settings, {})["evaluation" if stage.name in CLOSING else "preparation"]
     return but(stage, phase="Starting", admitted_time=turn.now, retry_time=None, image=image, waiting=None)
 
 

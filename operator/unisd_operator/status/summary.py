@@ -5,6 +5,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import Literal
 
+from unisd.stages import CLOSING
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Component, Condition, RunPhase, Stage, Status
 from unisd_operator.status.turn import Turn, cut, works
@@ -62,7 +63,7 @@ def _phase(turn: Turn, status: Status) -> RunPhase:
         return "Suspended"
     if all(arm.phase in ENDED for arm in status.components):
         return "Reporting"
-    prepared = all(stage.phase == "Succeeded" for stage in status.stages if stage.name != "report")
+    prepared = all(stage.phase == "Succeeded" for stage in status.stages if stage.name not in CLOSING)
     if prepared or any(arm.phase not in ("Pending", "Suspended") for arm in status.components):
         return "Running"
     begun = any(stage.phase != "Pending" or stage.attempt > 1 for stage in status.stages)
@@ -70,12 +71,12 @@ def _phase(turn: Turn, status: Status) -> RunPhase:
 
 
 def _enough(turn: Turn, status: Status) -> bool:
-    """Whether enough components succeeded, by the run's success policy, and the report was written."""
+    """Whether enough components succeeded, by the run's success policy, and what closes the run went well."""
     policy = turn.spec.success_policy
     count = len(status.components)
     needed = {"All": count, "Any": 1, "AtLeast": policy.count or count}[policy.type]
-    reported = all(stage.phase == "Succeeded" for stage in status.stages if stage.name == "report")
-    return reported and _succeeded(status) >= needed
+    closed = all(stage.phase == "Succeeded" for stage in status.stages if stage.name in CLOSING)
+    return closed and _succeeded(status) >= needed
 
 
 def _succeeded(status: Status) -> int:

@@ -34,6 +34,7 @@ def test_a_run_is_applied_as_it_is_rendered(fresh_cluster: Cluster) -> None:
         parallelism=3,
         storage={"accessMode": "ReadWriteOnce", "policy": "RetainOnFailure", "size": "1Gi"},
         task={"name": "mbpp"},
+        outputs={"hub": {"repository": "me/life"}},
     )
     run["metadata"]["namespace"] = namespace
     run["spec"]["components"] = components

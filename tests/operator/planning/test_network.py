@@ -50,7 +50,7 @@ def _pods() -> Mapping[str, End]:
             for role, copy in itertools.product(("train", "rollout", "evaluate", "results"), (0, 1)):
                 labels = attempt(run, arm, number).all_labels(role)
                 found[f"{uid}/{arm}/{number}/{role}/{copy}"] = End(labels, "lab", "10.0.0.1")
-        for role in ("prepare", "contexts", "report", "grader"):
+        for role in ("prepare", "contexts", "report", "push", "grader"):
             found[f"{uid}//1/{role}/0"] = End(attempt(run, role).all_labels(role), "lab", "10.0.0.2")
         found[f"{uid}//1/rollout/0"] = End(attempt(run, "contexts").all_labels("rollout"), "lab", "10.0.0.2")
     return found
@@ -64,7 +64,8 @@ def _policies() -> Iterator[Any]:
             yield from (network.client_policy(copy, "evaluate"), network.closed_policy(copy, "results"))
         contexts = attempt(run, "contexts", 1, SETTINGS)
         yield from (network.client_policy(contexts, "contexts"), network.rollout_policy(contexts))
-        yield network.preparation_policy(attempt(run, "prepare", 1, SETTINGS))
+        for stage in ("prepare", "push"):
+            yield network.outward_policy(attempt(run, stage, 1, SETTINGS), stage)
         yield network.closed_policy(attempt(run, "report", 1, SETTINGS), "report")
         yield network.grader_policy(attempt(run, "grader", 1, SETTINGS))
 
@@ -98,7 +99,7 @@ def _needed_outwards(source: str, target: str, port: str) -> bool:
     role = source.split("/")[3]
     if port in ("dns", "dns-pod") and role not in ("rollout", "grader", "report", "results"):
         return True
-    return role == "prepare" and target != "cloud-metadata"
+    return role in ("prepare", "push") and target != "cloud-metadata"
 
 
 def test_exactly_the_needed_flows_are_let_through() -> None:
@@ -137,8 +138,13 @@ def test_an_installation_may_do_without() -> None:
 @pytest.mark.parametrize("phase", ["Starting", "Evaluating"])
 def test_every_pod_that_a_plan_makes_is_under_a_policy(phase: str) -> None:
     run = resource(
-        status({"prepare": "Starting", "contexts": "Starting", "report": "Starting"}, star_1=phase, sft_1=phase),
+        status(
+            {"prepare": "Starting", "contexts": "Starting", "report": "Starting", "push": "Starting"},
+            star_1=phase,
+            sft_1=phase,
+        ),
         task={"name": "mbpp"},
+        outputs={"hub": {"repository": "me/exp"}},
     )
     applied = World().plan(run).apply
     evaluator = Evaluator(applied, NAMESPACES)
@@ -147,6 +153,6 @@ def test_every_pod_that_a_plan_makes_is_under_a_policy(phase: str) -> None:
     for maker in makers:
         pod = End(maker["spec"]["template"]["metadata"]["labels"], "lab")
         assert not evaluator.allows(STRANGERS["neighbour"], pod, 9400), maker["metadata"]["name"]
-        fetches = pod.labels[api.ROLE] == "prepare"
+        fetches = pod.labels[api.ROLE] in ("prepare", "push")
         assert evaluator.allows(pod, STRANGERS["neighbour"], 9400) == fetches, maker["metadata"]["name"]
         assert pod.labels[api.MANAGED_BY] == api.FIELD_MANAGER

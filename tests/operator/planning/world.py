@@ -42,7 +42,7 @@ def resource(status: Status | None = None, name: str = "demo", uid: str = "1234"
 def attempt(run: RunResource, work: str = "star-1", number: int = 1, settings: Settings | None = None) -> Attempt:
     """An attempt at an arm, or at a shared stage if it is called like one."""
     settings = settings or Settings()
-    arm = None if work in ("prepare", "contexts", "report", "grader") else work
+    arm = None if work in ("prepare", "contexts", "report", "push", "grader") else work
     return Attempt(run, settings, work, arm, number, images(run.spec, settings, {}))
 
 
