@@ -6,11 +6,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from unisd.tasks.grader import Grader
+from unisd.tasks.grading import ask
 from unisd.tasks.sandbox import Limits, Program, isolation, run_programs
 from unisd.tasks.sandbox.groups import groups, join
 
@@ -19,11 +22,27 @@ TESTS = ("assert f(1) == 2", "assert set([f(2)]) == {3}")
 RIGHT = "def f(x):\n    return x + 1\n"
 
 
-def run(source, tests=TESTS, **program):
-    return run_programs([Program(source, tuple(tests), **program)], LIMITS)[0]
+@pytest.fixture(scope="module")
+def grader():
+    """The address of a grader with the same limits."""
+    with Grader(("127.0.0.1", 0), limits=LIMITS) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
-def test_right_and_wrong_programs():
+@pytest.fixture(params=["here", "grader"])
+def run(request, grader):
+    """Has one program judged: in this process, and by a grader."""
+
+    def judged(source, tests=TESTS, **program):
+        wanted = Program(source, tuple(tests), **program)
+        return ask(grader, wanted) if request.param == "grader" else run_programs([wanted], LIMITS)[0]
+
+    return judged
+
+
+def test_right_and_wrong_programs(run):
     assert run(RIGHT).outcome == "passed"
     assert run("def f(x):\n    return x\n").outcome == "failed"
     assert run("def f(x):\n    return x +\n").outcome == "error"
@@ -51,17 +70,17 @@ def test_right_and_wrong_programs():
         "import os\nif os.fork() == 0:\n    os.setsid()\n" + RIGHT,
     ],
 )
-def test_no_trick_passes(source):
+def test_no_trick_passes(run, source):
     assert run(source).outcome != "passed"
 
 
-def test_an_endless_program_is_killed():
+def test_an_endless_program_is_killed(run):
     started = time.monotonic()
     assert run("while True: pass").outcome == "timeout"
     assert time.monotonic() - started < 3 * LIMITS.seconds
 
 
-def test_a_fork_bomb_leaves_nothing_running():
+def test_a_fork_bomb_leaves_nothing_running(run):
     bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
     before = len(os.listdir("/proc"))
     assert run(bomb).outcome == "timeout"
@@ -69,7 +88,7 @@ def test_a_fork_bomb_leaves_nothing_running():
     assert len(os.listdir("/proc")) < before + 10
 
 
-def test_what_a_test_unfolds_does_not_take_the_machines_memory():
+def test_what_a_test_unfolds_does_not_take_the_machines_memory(run):
     verdict = run("def f(x):\n    return range(10**12)", ["assert list(f(1)) == [2]"])
     assert verdict.outcome == "error"
     assert "MemoryError" in verdict.message
@@ -102,16 +121,16 @@ def test_control_groups_leave_nothing_behind(tmp_path):
         assert not any(made.values()), "none may be made where none are mounted"
 
 
-def test_endless_output_fills_nothing():
+def test_endless_output_fills_nothing(run):
     assert run("import sys\nwhile True: sys.stdout.write('x' * 10**6)").outcome == "timeout"
 
 
-def test_large_files_are_refused():
+def test_large_files_are_refused(run):
     source = "def f(x):\n    open('/tmp/big', 'wb').write(b'x' * (1 << 26))\n    return x + 1"
     assert run(source).outcome in ("error", "crashed")
 
 
-def test_secrets_of_the_runner_are_out_of_reach(tmp_path):
+def test_secrets_of_the_runner_are_out_of_reach(run, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("the secret")
     secret.chmod(0o644)
@@ -122,14 +141,14 @@ def test_secrets_of_the_runner_are_out_of_reach(tmp_path):
     assert run(link).outcome == "error"
 
 
-def test_nothing_outside_can_be_written(tmp_path):
+def test_nothing_outside_can_be_written(run, tmp_path):
     tmp_path.chmod(0o777)
     target = tmp_path / "written"
     run(f"open({str(target)!r}, 'w').write('x')\n" + RIGHT)
     assert not target.exists()
 
 
-def test_the_network_is_out_of_reach():
+def test_the_network_is_out_of_reach(run):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         port = server.getsockname()[1]
@@ -139,7 +158,7 @@ def test_the_network_is_out_of_reach():
             server.accept()
 
 
-def test_the_judge_cannot_be_killed_into_a_pass():
+def test_the_judge_cannot_be_killed_into_a_pass(run):
     source = "import os\ndef f(x):\n    for pid in (1, os.getppid(), -1):\n        try: os.kill(pid, 9)\n        except OSError: pass\n    return 0"
     assert run(source).outcome != "passed"
 
@@ -152,7 +171,7 @@ def test_one_program_does_not_reach_the_next():
     ] * 2
 
 
-def test_what_honest_programs_do_works():
+def test_what_honest_programs_do_works(run):
     source = "from collections import Counter, namedtuple\nP = namedtuple('P', 'a b')\n"
     source += (
         "def f(x):\n    return Counter(x)\ndef g(p):\n    return p.a\ndef h(n):\n    return (i for i in range(n))\n"
@@ -169,7 +188,7 @@ def test_what_honest_programs_do_works():
     assert run(source, tests).outcome == "passed"
 
 
-def test_names_of_builtins_come_from_the_program_only_if_the_reference_has_them():
+def test_names_of_builtins_come_from_the_program_only_if_the_reference_has_them(run):
     source, tests = "def sum(a, b):\n    return a * b", ["assert sum(2, 3) == 6"]
     assert run(source, tests).outcome == "error"
     assert run(source, tests, entry=("sum",)).outcome == "passed"
@@ -182,13 +201,16 @@ def test_it_says_which_layers_are_in_force():
 
 
 def as_somebody(*before, secret):
-    """Outcomes and layers of some programs, run by a user that owns nothing."""
+    """Outcomes and layers of some programs, judged by a grader of a user that owns nothing."""
     reads = f"def f(x):\n    return open({str(secret)!r}).read() and x + 1"
     kills = "import os\nos.kill(os.getppid(), 9)\n" + RIGHT
     programs = [Program(source, TESTS) for source in (RIGHT, "import os; os._exit(0)", reads, kills)]
     script = (
-        "from unisd.tasks.sandbox import *\nfrom unisd.tasks.sandbox.pool import *\n"
-        f"print([verdict.outcome for verdict in run_programs({programs!r}, workers=1)], isolation())"
+        "import threading\nfrom unisd.tasks.grader import Grader\nfrom unisd.tasks.grading import ask\n"
+        "from unisd.tasks.sandbox import *\nserver = Grader(('127.0.0.1', 0))\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "service = f'127.0.0.1:{server.server_address[1]}'\n"
+        f"print([ask(service, program).outcome for program in {programs!r}], isolation())"
     )
     system = "/usr/bin/python3"  # one that anybody may run
     command = [*before, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", system, "-B", "-c", script]

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from http.client import HTTPConnection, HTTPException
 
 from unisd.failures import StageError
+from unisd.tasks.grader import MAX_BODY_BYTES
 from unisd.tasks.sandbox import Program, Verdict, run_programs
 
 _AT_ONCE = 8
@@ -43,6 +44,8 @@ def ask(service: str, program: Program, patience: float = _PATIENCE_SECONDS) -> 
         patience: seconds after which an answer is not waited for any more.
     """
     body, deadline, pause = json.dumps(asdict(program)).encode(), time.monotonic() + patience, 0.25
+    if len(body) > MAX_BODY_BYTES:
+        return Verdict("error", "the program is too large to be judged")
     while True:
         try:
             status, text = _post(service, body)
@@ -52,8 +55,6 @@ def ask(service: str, program: Program, patience: float = _PATIENCE_SECONDS) -> 
             if status == 200:
                 told = json.loads(text)
                 return Verdict(told["outcome"], told["message"])
-            if status == 413:
-                return Verdict("error", "the program is too large to be judged")
             said = f"status {status}: {text.decode(errors='replace')[:200]}"
         if time.monotonic() + pause > deadline:
             raise StageError("NonZeroExit", f"the grader at {service} gave no verdict for {patience:.0f} s ({said})")
