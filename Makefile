@@ -58,8 +58,9 @@ cluster: $(STAMP) $(if $(NODE),node-tools) ## a Kubernetes control plane with si
 
 # One after the other: tests on a cluster mind what takes the processor from its controllers.
 test: $(STAMP) browser cluster-tools ## set up, then all tests that need no cluster node
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not node"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not node and not vllm"
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "cluster and not node"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -m vllm
 
 e2e: $(STAMP) cluster-tools node-tools ## a whole run and its failures on a real node of this machine (Linux, as root)
 	$(BIN)/python -m pytest -m node
