@@ -9,7 +9,7 @@ from unisd.config.run import RunSpec
 BASE = "base"
 """Name under which a server offers the model without adapters."""
 HELD_ADAPTERS = 4
-"""Adapters that a server keeps in main memory."""
+"""Adapters of each component that a server keeps in main memory."""
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -23,8 +23,8 @@ def evaluates_on_servers(spec: RunSpec, arm: Arm) -> bool:
     return spec.rollout.engine == "vllm" and not (arm.trains and arm.training.fine_tuning == "full")
 
 
-def serve_arguments(spec: RunSpec, model: str, adapters: bool) -> list[str]:
-    """Arguments of `vllm` that do not depend on where it runs.
+def serve_arguments(spec: RunSpec, model: str, adapters: bool, components: int = 1) -> list[str]:
+    """Arguments of `vllm` that do not depend on where it runs; `components` share the server at any time.
 
     Sampling is the client's word alone, so the model's own defaults are left out. The longest request is a prompt and
     a completion whose probabilities are asked for, and the one token that a server cannot but generate after them.
@@ -38,14 +38,14 @@ def serve_arguments(spec: RunSpec, model: str, adapters: bool) -> list[str]:
         *("--tensor-parallel-size", str(rollout.tensor_parallel_size)),
         *("--generation-config", "vllm"),
         *(["--enforce-eager"] if rollout.enforce_eager else ()),
-        *(_lora(spec) if adapters else ()),
+        *(_lora(spec, components) if adapters else ()),
     ]
 
 
-def _lora(spec: RunSpec) -> list[str]:
-    """Two adapters at once, so that the next version can arrive while the last is still in use."""
+def _lora(spec: RunSpec, components: int) -> list[str]:
+    """One adapter more at once than components, so that a next version can arrive while the last is still in use."""
     rank = max_lora_rank(spec.model.lora.rank)
-    held = ["--max-loras", "2", "--max-cpu-loras", str(HELD_ADAPTERS)]
+    held = ["--max-loras", str(components + 1), "--max-cpu-loras", str(HELD_ADAPTERS * components)]
     return ["--enable-lora", *held, "--max-lora-rank", str(rank)]
 
 

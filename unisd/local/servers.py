@@ -60,9 +60,9 @@ def vllm_program() -> str:
 class Servers:
     """The servers of one run."""
 
-    def __init__(self, run: SelfDistillRun, directory: RunDir, context: Any) -> None:
-        """Starts none yet; `context` makes processes."""
-        self._run, self._directory, self._context = run, directory, context
+    def __init__(self, run: SelfDistillRun, directory: RunDir, context: Any, components: int = 1) -> None:
+        """Starts none yet; `context` makes processes, `components` may share a device at any time."""
+        self._run, self._directory, self._context, self._components = run, directory, context, components
         self._key = secrets.token_hex(16)
         self._running: dict[int | None, tuple[Any, Plan]] = {}
 
@@ -110,7 +110,7 @@ class Servers:
         on_device = _ON_CPU if device is None else {"CUDA_VISIBLE_DEVICES": device_id(device)}
         address = ["--host", "127.0.0.1", "--port", str(vllm_port)]
         return Plan(
-            (vllm_program(), *serve_arguments(spec, model, adapters), *address, *place),
+            (vllm_program(), *serve_arguments(spec, model, adapters, self._components), *address, *place),
             {**on_device, **SERVER_ENVIRONMENT, "VLLM_API_KEY": self._key},
             self._directory.stage("rollout" if device is None else f"rollout-{device}"),
             self._key,
