@@ -1,12 +1,16 @@
 """Models from directories and files, broken ones too, and chat prompts."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from tests.rollouts.fake_vllm import Served
 from unisd.chat import completion_ids, prompt_ids, turn_end_id
 from unisd.config.model import Model
 from unisd.failures import StageError
@@ -129,3 +133,43 @@ def test_prompts_and_completions(tiny_model):
     whole = tokenizer.apply_chat_template([*ASK, {"role": "assistant", "content": "Ho."}], tokenize=False)
     together = prompt_ids(tokenizer, ASK) + completion_ids(tokenizer, "Ho.")
     assert whole.startswith(tokenizer.decode(together))
+
+
+HUB = """
+import sys
+from unisd.config.model import Model
+from unisd.failures import StageError
+from unisd.models import resolve_model
+try:
+    resolve_model(Model(name="lab/gated"), None)
+except StageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["hf_" + "t" * 30, None])
+def test_a_gated_model_is_asked_for_with_the_token_of_the_environment(token, tmp_path):
+    """By a hub on this machine that lets nobody in; the token goes there and into no message."""
+    asked = []
+
+    async def refuse(request):
+        asked.append(request.headers.get("Authorization"))
+        raise web.HTTPUnauthorized(headers={"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
+
+    def app():
+        made = web.Application()
+        made.router.add_route("*", "/{path:.*}", refuse)
+        return made
+
+    served = Served(app)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment |= {"HF_ENDPOINT": served.urls[0], "HF_HOME": str(tmp_path)}
+    environment |= {"HF_TOKEN": token} if token else {}
+    try:
+        done = subprocess.run([sys.executable, "-c", HUB], env=environment, capture_output=True, text=True, check=True)
+    finally:
+        served.stop()
+    assert {header for header in asked if header} == ({f"Bearer {token}"} if token else set())
+    assert "spec.model: lab/gated is not on the hub, or is private or gated: set HF_TOKEN" in done.stdout
+    assert token is None or token not in done.stdout + done.stderr

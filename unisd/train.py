@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ from unisd.training.rows import ReferenceRow, Rows, reference_rows, sample_rows
 from unisd.training.sampler import StepSampler
 from unisd.training.saving import STATE, Weights
 from unisd.training.stop import StopFlag, stop_flag
+from unisd.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def train(job: Job) -> None:
     if _rank() == 0:
         _go_on_from(checkpoint, directory)
     prepared = load_prepared(job.directory.prepared)
-    with stop_flag() as stop, _served(job, arm), _rollouts(job, prepared.model, stop) as rollouts:
+    with stop_flag() as stop, _served(job, arm), _tracked(job), _rollouts(job, prepared.model, stop) as rollouts:
         trainer = _trainer(job, prepared, rollouts, stop, checkpoint)
         trainer.run_to_end(checkpoint)
         weights = trainer.weights()
@@ -289,6 +290,10 @@ def _whole_lines(path: Path) -> list[Json]:
     """The objects of a file that is appended to: a line that a killed process or a full disk cut short is left out."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.endswith("\n")]
+
+
+def _tracked(job: Job) -> AbstractContextManager[None]:
+    return tracked(job) if _rank() == 0 else nullcontext()
 
 
 @contextmanager

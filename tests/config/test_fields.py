@@ -11,7 +11,7 @@ from unisd.config.run import RunSpec
 ROOT = Path(__file__).parents[2]
 # Read on a cluster only; the reference marks them so.
 CLUSTER = {"queue_name", "suspend", "backoff_limit", "pre_running_deadline_seconds", "progress_deadline_seconds",
-           "ttl_seconds_after_finished", "outputs", "storage", "tracking", "trainer", "preparation", "namespace",
+           "ttl_seconds_after_finished", "outputs", "storage", "trainer", "preparation", "namespace",
            "labels", "annotations"}  # fmt: skip
 
 

@@ -222,7 +222,7 @@ class Outputs(Config):
 
 
 class Wandb(Config):
-    """Weights & Biases; its key comes from the trainer pod's environment."""
+    """Weights & Biases; its key comes from WANDB_API_KEY."""
 
     project: Name
     """Project to log to."""
@@ -234,4 +234,4 @@ class Tracking(Config):
     """Experiment trackers."""
 
     wandb: Wandb | None = None
-    """Log to Weights & Biases; its key comes from trainer.pod.envFrom. Default: not logged."""
+    """Log to Weights & Biases; its key is WANDB_API_KEY (clusters: by trainer.pod.envFrom). Default: not logged."""

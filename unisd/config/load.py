@@ -1,7 +1,7 @@
 """Manifests from files: YAML in, a validated `SelfDistillRun` or a `ConfigError` with every problem out."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unisd.config.base import ConfigError, Problem
-from unisd.config.planned import ON_ONE_MACHINE, PLANNED
-from unisd.config.resolve import cluster_problems, problems
-from unisd.config.run import SelfDistillRun
+from unisd.config.resolve import cluster_problems, machine_problems, problems
+from unisd.config.run import RunSpec, SelfDistillRun
 
 
 def load_run(path: Path) -> SelfDistillRun:
@@ -32,19 +31,15 @@ def load_cluster_run(path: Path) -> SelfDistillRun:
 
 def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
     """The run that plain data describes, to be run on one machine. Raises ConfigError with every problem."""
-    return _parse(data, source, {**PLANNED, **ON_ONE_MACHINE})
+    return _parse(data, source, machine_problems)
 
 
-def parse_cluster_run(data: object, source: str = "manifest", planned: Mapping[str, str] = PLANNED) -> SelfDistillRun:
+def parse_cluster_run(data: object, source: str = "manifest") -> SelfDistillRun:
     """The run that plain data describes, to be run on a cluster. Raises ConfigError with every problem."""
-    run = _parse(data, source, planned)
-    found = cluster_problems(run.spec)
-    if found:
-        raise ConfigError(found, source)
-    return run
+    return _parse(data, source, cluster_problems)
 
 
-def _parse(data: object, source: str, planned: Mapping[str, str]) -> SelfDistillRun:
+def _parse(data: object, source: str, of_the_place: Callable[[RunSpec], list[Problem]]) -> SelfDistillRun:
     if not isinstance(data, Mapping):
         raise ConfigError(
             [Problem("(document)", "a manifest is a mapping with apiVersion, kind, metadata, spec")], source
@@ -53,7 +48,7 @@ def _parse(data: object, source: str, planned: Mapping[str, str]) -> SelfDistill
         run = SelfDistillRun.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError([_problem(detail) for detail in error.errors()], source) from None
-    found = problems(run.spec, planned)
+    found = [*problems(run.spec), *of_the_place(run.spec)]
     if found:
         raise ConfigError(found, source)
     return run

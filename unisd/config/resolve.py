@@ -4,7 +4,7 @@ Pure. `problems` finds what types alone cannot; a spec without problems resolves
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from unisd.config.base import Config, Problem
@@ -111,9 +111,23 @@ def _other_task(spec: RunSpec, name: TaskName, given: EvaluationSource | None) -
     return Task(name=name, source=source, seed=spec.task.seed, max_eval_examples=spec.task.max_eval_examples)
 
 
-def problems(spec: RunSpec, planned: Mapping[str, str]) -> list[Problem]:
-    """Everything wrong with a well-typed spec, and every capability of it that `planned` lists."""
-    return [*_run_problems(spec), *_component_problems(spec), *_planned_problems(spec, planned)]
+def problems(spec: RunSpec) -> list[Problem]:
+    """Everything wrong with a well-typed spec."""
+    return [*_run_problems(spec), *_component_problems(spec)]
+
+
+def machine_problems(spec: RunSpec) -> list[Problem]:
+    """What is wrong with a spec on one machine alone: sources that only a cluster has."""
+    rows = spec.task.source
+    found = {
+        "spec.task.source.configMap": rows.config_map if rows else None,
+        "spec.model.claim": spec.model.claim,
+    }
+    return [
+        Problem(field, "is what a cluster has: give path", value.name)
+        for field, value in found.items()
+        if value is not None
+    ]
 
 
 def cluster_problems(spec: RunSpec) -> list[Problem]:
@@ -342,15 +356,3 @@ def _clip_problems(component: Component, path: str) -> Iterator[Problem]:
             f"never acts: the divergence with alpha {alpha} stays below {bound:.4f} nats; choose a smaller value",
             clip["value"],
         )
-
-
-def _planned_problems(spec: RunSpec, planned: Mapping[str, str]) -> Iterator[Problem]:
-    wanted: list[tuple[str, str]] = []
-    if spec.task.source is not None and spec.task.source.config_map is not None:
-        wanted.append(("spec.task.source.configMap", "source:configMap"))
-    if spec.model.claim is not None:
-        wanted.append(("spec.model.claim", "model:claim"))
-    for path, key in wanted:
-        if key in planned:
-            kind, _, value = key.partition(":")
-            yield Problem(path, f"{kind} {value} {planned[key]}", value)

@@ -5,7 +5,7 @@ of Kubeflow's KEP-2779.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ class Progress:
         """Versions of the policy: the trainer's, and the one of the rollout server farthest behind."""
         self._checkpoint: dict[str, Any] | None = None
         self.snapshot: dict[str, Any] = {}
+        self.follow: Callable[[int, Mapping[str, float]], None] | None = None
+        """Called with each step and its metrics: where they go besides."""
 
     def checkpointed(self, step: int, path: Path) -> None:
         """Records the newest complete checkpoint, and says so at once: a training that is stopped has no next step."""
@@ -32,6 +34,8 @@ class Progress:
 
     def update(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         """Records that `step` of `total` steps are done, with the metrics of the newest one."""
+        if self.follow is not None:
+            self.follow(step, metrics or {})
         now = time.monotonic()
         if self._started is None:
             self._started = (step, now)

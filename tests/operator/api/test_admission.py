@@ -74,7 +74,7 @@ def test_the_api_server_accepts(path, definition: Cluster):
 @pytest.mark.parametrize("path", [*VALID, *MANIFESTS], ids=by_name)
 def test_the_models_accept(path):
     (manifest,) = documents(path)
-    parse_cluster_run(manifest, planned={})
+    parse_cluster_run(manifest)
 
 
 @pytest.mark.parametrize("path", UPDATES, ids=by_name)

@@ -30,7 +30,7 @@ LEFT = ("never acts", "is no regular expression", "has no group")
 def is_valid(run: dict[str, Any]) -> bool:
     """Whether the models accept it, what only they can know left aside (rules.LEFT_TO_THE_OPERATOR)."""
     try:
-        parse_cluster_run(run, planned={})
+        parse_cluster_run(run)
     except ConfigError as error:
         return all(any(words in problem.message for words in LEFT) for problem in error.problems)
     return True
