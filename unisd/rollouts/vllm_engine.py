@@ -92,12 +92,17 @@ class _Server:
     resting_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def rest(self) -> None:
-        """Leaves the server alone for a while, longer after each failure in a row."""
-        self.failures += 1
+    def rest(self, error: Exception) -> None:
+        """Leaves the server alone for a while, longer after each failure in a row; requests that fail together count
+        once."""
         self.holds = ""
-        delay = min(30.0, 0.2 * 2**self.failures) * random.uniform(0.5, 1.0)
-        self.resting_until = time.monotonic() + delay
+        now = time.monotonic()
+        if self.resting_until > now:
+            return
+        if not self.failures:
+            logger.warning("rollout server %s: %s; asking again until it answers", self.url, error)
+        self.failures += 1
+        self.resting_until = now + min(30.0, 0.2 * 2**self.failures) * random.uniform(0.5, 1.0)
 
 
 class VllmEngine:
@@ -289,8 +294,7 @@ class VllmEngine:
         try:
             await self._bring(server)
         except _TROUBLES as error:
-            logger.warning("rollout server %s did not take %s: %s", server.url, self._policy.model, error)
-            server.rest()
+            server.rest(error)
 
     async def _bring(self, server: _Server) -> None:
         """Has a server hold the published version; sends nothing where it does."""
@@ -337,8 +341,7 @@ class VllmEngine:
                     server.failures = 0
                     return await answer.json()
             except _TROUBLES as error:
-                logger.warning("rollout server %s: %s; trying again", server.url, error)
-                server.rest()
+                server.rest(error)
             finally:
                 server.flight -= 1
 
