@@ -50,7 +50,7 @@ class Network(Config):
     metrics_from: KubernetesList = []
     """NetworkPolicy peers that may scrape metrics ports, e.g. Prometheus' namespace."""
     api_server_port: PositiveInt = 6443
-    """Port of the API server, for `unisd fetch` pods."""
+    """Port of the API server behind its Service, for the NetworkPolicy of the operator's own pods."""
 
 
 class Settings(Config):
