@@ -29,6 +29,14 @@ def test_a_run_for_each_model_and_data_set_a_component_for_each_mode_and_value()
         assert {arm.objective.agreement.gamma for arm in arms} == {0.1, 1.0}
 
 
+def test_baselines_train_by_the_same_settings():
+    grid = {"learning_rate": [1e-4, 1e-5], "gamma_agreement": [0.1]}
+    (found,) = manifests(replace(BASE, modes=["agreement_tok_random"], baselines=["raw", "sft"], grid=grid))
+    told = [(arm.preset, arm.training.learning_rate) for arm in resolve(parse_run(found).spec)]
+    own = [("agreement_tok_random", 1e-4), ("agreement_tok_random", 1e-5)]
+    assert told == [("raw", 2e-5), ("sft", 1e-4), ("sft", 1e-5), *own]
+
+
 def test_settings_of_a_whole_run_make_runs():
     found = manifests(
         replace(BASE, modes=["ema"], grid={"temperature": [0.7, 1.0], "max_completion_length": [64, 128]})

@@ -39,8 +39,9 @@ def add(commands: Commands) -> None:
         "--model",
         *spellings("model_name_or_path"),
         dest="model",
-        help="RUN_DIRECTORY/ARM, a checkpoint or adapter directory, a .gguf file, a hub id, or a server's model",
+        help="RUN_DIRECTORY/ARM, a checkpoint or adapters, a .gguf file, a hub id (NAME@REVISION), or a server's model",
     )
+    model.add_argument("--mode", help="how it was trained: its name in what is printed")
     model.add_argument("--adapter", type=Path, help="PEFT directory on that model")
     model.add_argument("--base", help="what --model was trained from, to measure retention and divergence against")
     model.add_argument("--server", metavar="URL", help="of a running vLLM or other OpenAI-compatible server")
@@ -96,7 +97,7 @@ def _evaluate_model(options: argparse.Namespace) -> int:
     except StageError as error:
         complain(f"{error.reason}: {_as_flags(str(error))}")
         return error.exit_code
-    _show(options.model, evaluation["tasks"])
+    _show(f"{options.model}, {options.mode}" if options.mode else options.model, evaluation["tasks"])
     if options.output is not None:
         complain(f"written: {options.output / 'evaluation.json'}")
     return 0

@@ -92,7 +92,10 @@ def _place(base: ModelDirectory, precision: Precision | None, trained: Path | No
 def _resolved(model: str) -> ModelDirectory:
     path = Path(model).expanduser()
     local = path.exists() or path.suffix == ".gguf" or model.startswith(("/", ".", "~")) or model.count("/") > 1
-    return resolve_model(Model(path=str(path)) if local else Model(name=model), cache_directory())
+    if local:
+        return resolve_model(Model(path=str(path)), cache_directory())
+    name, _, revision = model.partition("@")
+    return resolve_model(Model(name=name, revision=revision or None), cache_directory())
 
 
 def _component(directory: RunDir, name: str, precision: Precision | None) -> Place:

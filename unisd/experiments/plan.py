@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unisd.config.presets import PresetName
+from unisd.config.presets import BASELINES, PresetName
 from unisd.config.resolve import MAX_ARMS
 from unisd.config.run import MAX_COMPONENTS, MAX_RUN_NAME
 from unisd.config.task import TaskName
-from unisd.experiments.flags import Values, component_fields, spec_fields, tags
+from unisd.experiments.flags import BY_NAME, Values, component_fields, spec_fields, tags
 
 Manifest = dict[str, Any]
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B-Instruct"
@@ -72,7 +72,7 @@ class Experiment:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Values of each flag."""
     baselines: Sequence[PresetName] = ()
-    """Components that come first, as their presets are."""
+    """Components that come first; of the grid they have what they train by."""
     engine: Literal["vllm", "transformers"] = "transformers"
     sources: Mapping[str, str] = field(default_factory=dict)
     """Local rows, by task."""
@@ -96,14 +96,17 @@ def manifests(experiment: Experiment) -> list[Manifest]:
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
     """The values of the settings that a whole run has."""
-    own = {name: values for name, values in grid.items() if spec_fields({name: None})}
-    return [dict(zip(own, point, strict=True)) for point in itertools.product(*own.values())]
+    return _product({name: values for name, values in grid.items() if not BY_NAME[name].of_component})
+
+
+def _product(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
+    return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
 
 
 def _runs(experiment: Experiment, model: str, dataset: str, values: Values) -> Iterator[Manifest]:
     """The runs of one model and data set: one, or several where there are more components than a run may have."""
-    components = _components(experiment)
-    first = [{"name": _component_name(preset, []), "preset": preset} for preset in experiment.baselines]
+    first = _components(experiment.baselines, experiment.grid)
+    components = _components(experiment.modes, experiment.grid)
     room = min(MAX_COMPONENTS, MAX_ARMS // len(experiment.seeds)) - len(first)
     for start in range(0, len(components), max(room, 1)):
         spec = _spec(experiment, model, dataset, values)
@@ -117,15 +120,20 @@ def _runs(experiment: Experiment, model: str, dataset: str, values: Values) -> I
         }
 
 
-def _components(experiment: Experiment) -> list[Manifest]:
-    own = {name: values for name, values in experiment.grid.items() if component_fields({name: None})}
+def _components(presets: Sequence[PresetName], grid: Mapping[str, Sequence[Any]]) -> list[Manifest]:
     found = {}
-    for mode in experiment.modes:
-        for point in itertools.product(*own.values()):
-            values = dict(zip(own, point, strict=True))
-            name = _component_name(mode, tags(values, of_component=True))
-            found[name] = {"name": name, "preset": mode, **component_fields(values)}
+    for preset in presets:
+        for values in _product({name: each for name, each in grid.items() if _concerns(name, preset)}):
+            name = _component_name(preset, tags(values, of_component=True))
+            found[name] = {"name": name, "preset": preset, **component_fields(values)}
     return list(found.values())
+
+
+def _concerns(flag: str, preset: PresetName) -> bool:
+    """Whether a flag sets a field that components of this preset have."""
+    if preset not in BASELINES:
+        return BY_NAME[flag].of_component
+    return preset != "raw" and BY_NAME[flag].field.startswith("component.training.")
 
 
 def _spec(experiment: Experiment, model: str, dataset: str, values: Values) -> Manifest:
