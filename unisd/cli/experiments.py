@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace, paths: list[Path]) -> int:
     console = console_of_stdout()
     for path in paths:
         summarise(console, path.with_suffix(""))
-    return max(codes.values(), default=0)
+    return next((code if code > 0 else 1 for code in codes.values() if code), 0)
 
 
 def _apply(options: argparse.Namespace, found: "list[Manifest]") -> int:
