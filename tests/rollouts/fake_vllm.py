@@ -14,7 +14,7 @@ class FakeVllm:
 
     def __init__(self, key="secret"):
         self.key, self.adapters, self.requests, self.slow, self.answered = key, {}, [], 0.0, 0
-        self.asked = []
+        self.asked, self.forgetful = [], False
 
     def app(self):
         app = web.Application(middlewares=[self._with_key], client_max_size=1 << 26)
@@ -55,7 +55,7 @@ class FakeVllm:
 
     async def _complete(self, request):
         body = await request.json()
-        if body["model"] != "base" and body["model"] not in self.adapters:
+        if body["model"] != "base" and (self.forgetful or body["model"] not in self.adapters):
             raise web.HTTPNotFound
         await asyncio.sleep(self.slow if body["prompt"][0] > 1 else 0)
         self.answered += 1

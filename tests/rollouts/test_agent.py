@@ -346,6 +346,25 @@ def test_patience_ends_with_a_reason(make_engine):
         sampled(make_engine([], patience=0.2))
 
 
+def test_patience_is_not_for_those_who_queue(pod):
+    """Three answers take longer than the patience, one at a time; each shows that the server is there."""
+    pod.vllm.slow = 0.5
+    engine = VllmEngine(lambda: [pod.url], ClientSettings("secret", frozenset({9}), 1.0, per_server=1))
+    assert len(sampled(engine, [[2], [3], [4]])) == 3
+    engine.close()
+
+
+def test_a_server_that_always_loses_what_it_acknowledged_ends_the_patience(make_engine, pod):
+    pod.vllm.forgetful = True
+    with pytest.raises(StageError, match="no rollout server gave an answer for 1 s"):
+        sampled_after_publishing(make_engine(pod.agent.urls[:1], patience=1.0))
+
+
+def sampled_after_publishing(engine):
+    engine.publish(Policy("star-1", 1, adapter(1)))
+    return sampled(engine)
+
+
 def test_a_wrong_key_is_told_at_once(pod):
     engine = VllmEngine(lambda: [pod.url], ClientSettings("wrong", frozenset({9})))
     with pytest.raises(ValueError, match="401"):

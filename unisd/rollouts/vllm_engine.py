@@ -69,7 +69,7 @@ class ClientSettings:
     stop_ids: frozenset[int]
     """Tokens that end a completion."""
     patience_seconds: float = 1500.0
-    """Longest time without any usable server before giving up: a server may still be loading its model. Shorter than
+    """Longest time without an answer of any server before giving up: one may still be loading its model. Shorter than
     the time after which processes of a training give each other up (1800 s), so that this reason is the one told."""
     request_seconds: float = 600.0
     """Longest time of one request."""
@@ -119,7 +119,7 @@ class VllmEngine:
         self._stop_ids = sorted(settings.stop_ids)
         self._policy = Policy(_BASE, 0)
         self._servers: dict[str, _Server] = {}
-        self._found_at = float("-inf")
+        self._found_at = self._heard_at = float("-inf")
         self.push_seconds: list[float] = []
         """Duration of each push of the published version, seconds."""
         self._loop = asyncio.new_event_loop()
@@ -140,6 +140,7 @@ class VllmEngine:
         """Makes a version the one that is asked for, and brings it to the servers that answer at once."""
         if policy.model != self._policy.model:
             self._policy, self.push_seconds = policy, []
+        self._heard_at = time.monotonic()
         self._wait(self._offer())
 
     def publish(self, policy: Policy) -> None:
@@ -209,6 +210,7 @@ class VllmEngine:
 
     def _each(self, work: Sequence[Callable[[], Awaitable[_Answer]]]) -> Iterator[_Answer]:
         """The answers as they come; what nobody waits for any more is cancelled."""
+        self._heard_at = time.monotonic()
         found: queue.Queue[_Answer | BaseException] = queue.Queue()
         running = [self._submit(item, found) for item in work]
         try:
@@ -262,22 +264,22 @@ class VllmEngine:
         urls = set(await asyncio.to_thread(self._find))
         self._servers = {url: self._servers.get(url) or _Server(url) for url in urls}
 
-    async def _choose(self, deadline: float) -> _Server:
-        """The least busy server that does not rest; waits for one until the deadline."""
+    async def _choose(self) -> _Server:
+        """The least busy server that does not rest; waits for one as long as any answers now and then."""
         while True:
             await self._refresh()
             now = time.monotonic()
+            if now - self._heard_at > self._settings.patience_seconds:
+                raise StageError(
+                    "RolloutCrash",
+                    f"no rollout server gave an answer for {self._settings.patience_seconds:.0f} s; "
+                    f"known: {', '.join(sorted(self._servers)) or 'none'}. See their logs",
+                )
             able = [
                 s for s in self._servers.values() if s.resting_until <= now and s.flight < self._settings.per_server
             ]
             if able:
                 return min(able, key=lambda server: server.flight)
-            if now > deadline:
-                raise StageError(
-                    "RolloutCrash",
-                    f"no rollout server answered for {self._settings.patience_seconds:.0f} s; "
-                    f"known: {', '.join(sorted(self._servers)) or 'none'}. See their logs",
-                )
             await asyncio.sleep(0.1)
 
     async def _offer(self) -> None:
@@ -286,9 +288,8 @@ class VllmEngine:
         await asyncio.gather(*(self._try_bring(s) for s in self._servers.values() if s.resting_until <= now))
 
     async def _somewhere(self) -> None:
-        deadline = time.monotonic() + self._settings.patience_seconds
         while not any(server.holds == self._policy.model for server in self._servers.values()):
-            await self._try_bring(await self._choose(deadline))
+            await self._try_bring(await self._choose())
 
     async def _try_bring(self, server: _Server) -> None:
         try:
@@ -324,22 +325,23 @@ class VllmEngine:
 
     async def _ask(self, body: dict[str, Any], *, base: bool = False) -> Any:
         """vLLM's answer to a request, from whichever server can give it."""
-        deadline = time.monotonic() + self._settings.patience_seconds
         body = body | {"model": _BASE if base else self._policy.model}
         while True:
-            server = await self._choose(deadline)
+            server = await self._choose()
             server.flight += 1
             try:
                 await self._bring(server)
                 async with self._session.post(f"{server.url}/v1/completions", json=body) as answer:
                     if answer.status == 404:  # it was restarted and has lost the version
                         server.holds = ""
+                        await asyncio.sleep(0.05)
                         continue
                     if answer.status in (400, 401):
                         raise ValueError(f"{server.url} refused a request: {answer.status} {await answer.text()}")
                     answer.raise_for_status()
-                    server.failures = 0
-                    return await answer.json()
+                    found = await answer.json()
+                    server.failures, self._heard_at = 0, time.monotonic()
+                    return found
             except _TROUBLES as error:
                 server.rest(error)
             finally:
