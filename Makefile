@@ -94,7 +94,7 @@ bench-operator: $(STAMP) cluster-tools ## memory, latency and requests of the op
 
 lock: ## resolve the dependencies anew into requirements/
 	$(LOCK) --extra operator -o requirements/operator.txt
-	$(LOCK) --extra train --extra quickstart --extra wandb -o requirements/train.txt
+	$(LOCK) --extra train --extra wandb -o requirements/train.txt
 	$(LOCK) --extra rollout -o requirements/rollout.txt
 	$(LOCK) --extra rollout-cpu -o requirements/rollout-cpu.txt
 	$(COMPILE) --group image-build -o requirements/build.txt

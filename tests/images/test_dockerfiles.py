@@ -47,6 +47,7 @@ def test_every_package_is_installed_from_a_lock_by_its_hash(name):
     for install in installs:
         assert "--require-hashes" in install
         assert ("--only-binary :all:" in install) != ("--no-build-isolation" in install), install
+        assert ("--target" in install) == ("--no-deps" in install), "overridden wishes would be refused"
         (lock,) = re.findall(r"-r /tmp/(\S+)", install)
         assert any(lock in copied for copied in of(build, "COPY"))
         text = (REQUIREMENTS / lock).read_text(encoding="utf-8")
