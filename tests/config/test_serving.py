@@ -52,6 +52,4 @@ def test_servers_do_not_hold_weights_that_were_all_trained():
 
 def test_a_server_has_room_for_the_adapters_of_all_components_that_share_it():
     alone, shared = (serve_arguments(spec_of(), "m", True, components) for components in (1, 12))
-    assert alone[alone.index("--max-loras") + 1] == "2"
-    assert shared[shared.index("--max-loras") + 1] == "13"
     assert int(shared[shared.index("--max-cpu-loras") + 1]) == 12 * int(alone[alone.index("--max-cpu-loras") + 1])
