@@ -21,9 +21,11 @@ from unisd.stages import stages
 ROOT = Path(__file__).parents[2]
 PROGRAM = f"""#!{sys.executable}
 import os, sys
+from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-open(os.environ["FAKE_VLLM_STARTS"], "a").write(f"{{os.getpid()}}\\n")
-if "FAKE_VLLM_BROKEN" in os.environ:
+with Path(__file__).with_name("starts").open("a") as file:
+    print(os.getpid(), file=file)
+if Path(__file__).with_name("broken").exists():
     sys.exit("no such card")
 from aiohttp import web
 from tests.rollouts.fake_vllm import FakeVllm

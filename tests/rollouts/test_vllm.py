@@ -130,7 +130,7 @@ def students(model):
     return found
 
 
-def policy(students, version, component="star-1"):
+def policy(students, version, component="mine-1"):
     student = students[version]
     body = policy_body(adapter_state(student), student.peft_config["default"].to_dict(), "bfloat16")
     return Policy(component, version, body)
