@@ -155,6 +155,8 @@ def _subject(options: argparse.Namespace) -> "Subject":
     from unisd.evaluation.subject import LoadedSubject, ServedSubject, place_of
 
     if options.server is None:
+        from unisd.local import preload  # noqa: F401 - quiet settings of what is about to be loaded
+
         place = place_of(options.model, options.adapter, options.base, options.precision)
         return LoadedSubject(place, options.batch_size, options.tokens_per_pass)
     if options.adapter is not None or options.base is not None:

@@ -5,8 +5,6 @@ kept under `UNISD_CACHE` by a hash of everything that it depends on, so that a s
 stopped and another run with the same inputs writes nothing. Called by the contexts stage; knows no kind of text.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -16,10 +14,11 @@ from typing import Any
 
 from unisd.chat import prompt_ids
 from unisd.job import Job
+from unisd.kept import kept_rows
 from unisd.models import cache_directory, load_model, load_tokenizer, stop_ids
 from unisd.prepared import load_prepared
 from unisd.rollouts.types import RolloutEngine, Sampling
-from unisd.rundir import Json, read_jsonl, write_jsonl
+from unisd.rundir import Json
 from unisd.tasks.types import Message
 
 CHUNK = 64
@@ -67,11 +66,7 @@ class Writer:
 
     def kept(self, kind: str, inputs: object, make: Callable[[], list[Json]]) -> list[Json]:
         """Rows of a kind that depend on `inputs` and on the model alone: as they were made, or made now."""
-        name = hashlib.sha256(json.dumps([self.identity, inputs], sort_keys=True).encode()).hexdigest()[:32]
-        path = self.cache / kind / f"{name}.jsonl"
-        if not path.is_file():
-            write_jsonl(path, make())
-        return read_jsonl(path)
+        return kept_rows(self.cache / kind, [self.identity, inputs], make)
 
 
 @contextmanager

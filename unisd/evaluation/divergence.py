@@ -45,7 +45,7 @@ def divergences(
             theirs = _states(model, packed)
         parts = torch.split(_per_token(ours, theirs, chosen), [len(ids) for ids in chosen])
         for index, part_n in zip(members, parts, strict=True):
-            found[index] = float(part_n.double().mean()) if part_n.numel() else 0.0
+            found[index] = max(0.0, float(part_n.double().mean())) if part_n.numel() else 0.0
     return [found[index] for index in range(len(prompts))]
 
 
