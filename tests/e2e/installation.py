@@ -3,6 +3,7 @@
 The images are the project's own, built without the several GB of torch and vLLM: volumes bring those, read-only.
 """
 
+import subprocess
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
@@ -21,13 +22,20 @@ IMAGES: Mapping[str, Mapping[str, str]] = {
     "trainer": {"PACKAGES": "mounted"},
     "rollout": {"PACKAGES": "mounted"},
 }
+# Of vLLM and torch on two cores: little memory, no compiling of what runs once.
+CPU = {
+    "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
 VALUES = {
     "image": {"registry": "unisd.test", **{name: {"tag": "1"} for name in IMAGES}},
     "replicas": 1,
     "settings": {
         "security": {"runAsUser": USER},
         "retrySeconds": 2,
-        "env": {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+        "env": CPU,
     },
 }
 PACKAGES = "/opt/site-packages"
@@ -46,10 +54,17 @@ def prepare_node(cluster: NodeCluster) -> None:
 def prepare_namespace(cluster: NodeCluster, models: Path) -> str:
     """A namespace for runs, with the claims that their pods read packages and models from."""
     namespace = cluster.create_namespace()
-    cluster.add_folder("trainer-packages", Path(sys.prefix), namespace)
-    cluster.add_folder("rollout-packages", vllm_cpu.environment(), namespace)
+    for claim, environment in (("trainer-packages", Path(sys.prefix)), ("rollout-packages", vllm_cpu.environment())):
+        _compile(environment / PYTHON)
+        cluster.add_folder(claim, environment, namespace)
     cluster.add_folder("models", models, namespace)
     return namespace
+
+
+def _compile(packages: Path) -> None:
+    """Pods cannot write beside packages what Python compiles of them, and would compile it at each start, for minutes."""
+    quiet = ("-q", "-q", "-j", "0")  # some packages hold templates that are no Python
+    subprocess.run([sys.executable, "-m", "compileall", *quiet, packages], check=False)
 
 
 def with_packages(manifest: Mapping[str, Any]) -> dict[str, Any]:

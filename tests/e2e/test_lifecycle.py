@@ -1,0 +1,69 @@
+"""Training on a real node goes on after whatever interrupts it, from its newest checkpoint."""
+
+import json
+
+from tests.cluster.node import NodeCluster
+from tests.cluster.waiting import eventually
+from tests.e2e.installation import VALUES
+from tests.e2e.runs import ARM, component_of, manifest, start, status_of, steps_of, succeeds, trainers, trains
+from tests.operator.charts.installation import install
+
+CHECKPOINT_EVERY = 5
+KILL = "import os, signal; [os.kill(int(p), signal.SIGKILL) for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]"
+
+
+def test_training_goes_on_after_each_interruption(node: NodeCluster, team: str) -> None:
+    folder = start(node, team, manifest("goes-on"))
+    trains(node, team, "goes-on")
+
+    # An upgrade of the operator changes no pod.
+    before = trainers(node, team)
+    changed = {**VALUES, "settings": {**VALUES["settings"], "workers": 4}}
+    install(node, "unisd-operator", changed)
+    assert trainers(node, team) == before
+    reached = trains(node, team, "goes-on", beyond=CHECKPOINT_EVERY)
+
+    # A process of one pod is killed: the attempt has failed, the next one goes on.
+    killed = next(iter(trainers(node, team)))
+    node.kubectl("exec", killed, "-n", team, "--", "python", "-c", KILL)
+    trains(node, team, "goes-on", attempt=2, beyond=reached - CHECKPOINT_EVERY)
+    failure = component_of(status_of(node, team, "goes-on"))["failure"]
+    assert (failure["attempt"], failure["reason"]) == (1, "NonZeroExit")
+    assert steps_of(folder, 2)[0] > reached - CHECKPOINT_EVERY
+
+    # One of two pods is asked to leave its node: both write a checkpoint, and no attempt is counted.
+    reached = max(steps_of(folder, 2))
+    leaving = next(iter(trainers(node, team)))
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": leaving, "namespace": team}}
+    path = f"/api/v1/namespaces/{team}/pods/{leaving}/eviction"
+    node.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+    trains(node, team, "goes-on", attempt=3, beyond=reached)
+    assert steps_of(folder, 3)[0] > reached
+    component = component_of(status_of(node, team, "goes-on"))
+    assert (component["failure"]["reason"], component["failedAttempts"]) == ("Evicted", 1)
+
+    succeeds(node, team, "goes-on")
+
+
+def test_a_suspended_run_holds_no_pod_and_goes_on(node: NodeCluster, team: str) -> None:
+    folder = start(node, team, manifest("pauses"))
+    reached = trains(node, team, "pauses")
+    suspend(node, team, True)
+    eventually(lambda: not trainers(node, team), within=60)
+    eventually(lambda: component_of(status_of(node, team, "pauses"))["phase"] == "Suspended", within=20)
+
+    written = max(steps_of(folder, 1))
+    assert written >= reached
+    suspend(node, team, False)
+    succeeds(node, team, "pauses")
+    attempts = [folder for folder in folder.glob(f"runs/*/components/{ARM}/*") if folder.is_dir()]
+    assert len(attempts) == 1
+    steps = steps_of(folder, 1)
+    assert steps == sorted(set(steps)), "no step was made twice"
+
+
+def suspend(node: NodeCluster, namespace: str, value: bool) -> None:
+    """Sets spec.suspend."""
+    node.kubectl(
+        "patch", "sdr", "pauses", "-n", namespace, "--type=merge", "-p", json.dumps({"spec": {"suspend": value}})
+    )
