@@ -23,6 +23,7 @@ from unisd.local.devices import visible_devices
 from unisd.rundir import read_json, write_json
 from unisd.training.stop import STOP_FILE
 
+logger = logging.getLogger(__name__)
 _PATIENCE = 0.2
 
 
@@ -57,11 +58,8 @@ def _processes(job: Job) -> int:
         return int(given)
     wanted, devices = job.spec.trainer.num_proc_per_node, len(visible_devices())
     if devices and wanted > devices:
-        raise StageError(
-            "BadInput",
-            f"spec.trainer.numProcPerNode: {wanted} processes need as many GPUs, and this component has {devices}: "
-            "lower it, or let fewer components run at once",
-        )
+        logger.warning("%d GPUs for spec.trainer.numProcPerNode: %d: a process a GPU trains", devices, wanted)
+        return devices
     return wanted
 
 

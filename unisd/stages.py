@@ -104,6 +104,8 @@ def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage |
             "arm": _plain(arm.model_dump(exclude={"component"})),
             "rollout": run.spec.rollout.engine,
             "probes": [evaluation.every_steps, evaluation.batch_size] if evaluation.every_steps else None,
+            # A step has the rows of all processes.
+            **({"processes": processes} if (processes := run.spec.trainer.num_proc_per_node) > 1 else {}),
         }
         before = Stage(
             f"train/{arm.name}",

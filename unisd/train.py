@@ -17,6 +17,7 @@ from unisd.config.resolve import Arm
 from unisd.config.serving import trains_on_servers
 from unisd.contexts.induction import assigned
 from unisd.contexts.layout import INSTRUCTIONS
+from unisd.failures import StageError
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
 from unisd.metrics.memory import peak_memory_gib
@@ -40,6 +41,7 @@ from unisd.training.rows import ReferenceRow, Rows, reference_rows, sample_rows
 from unisd.training.sampler import StepSampler
 from unisd.training.saving import STATE, Weights
 from unisd.training.stop import StopFlag, stop_flag
+from unisd.training.together import gather
 from unisd.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ def train(job: Job) -> None:
     prepared = load_prepared(job.directory.prepared)
     with stop_flag() as stop, _served(job, arm), _tracked(job), _rollouts(job, prepared.model, stop) as rollouts:
         trainer = _trainer(job, prepared, rollouts, stop, checkpoint)
+        _agree(trainer, checkpoint)
         trainer.run_to_end(checkpoint)
         weights = trainer.weights()
     if trainer.accelerator.is_main_process:
@@ -284,6 +287,13 @@ def _go_on_from(checkpoint: Path | None, directory: Path) -> None:
     if source != directory and (source / "best").is_dir():
         with complete_directory(directory / "best") as staging:
             shutil.copytree(source / "best", staging, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+
+
+def _agree(trainer: StepLoop, checkpoint: Path | None) -> None:
+    """All processes go on from the same checkpoint: what a shared file system shows may be older on one node."""
+    found = sorted({part[0] for part in gather(trainer.accelerator, [str(checkpoint)])})
+    if len(found) > 1:
+        raise StageError("NonZeroExit", f"the nodes see different newest checkpoints, {' and '.join(found)}: run again")
 
 
 def _whole_lines(path: Path) -> list[Json]:
