@@ -6,7 +6,7 @@ prepared/                    train.jsonl, pool.jsonl (donors), probe.jsonl, eval
 contexts/                    negatives.jsonl, instructions-D.jsonl, samples-ARM.jsonl, contexts.json
 components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
-report/                      report.json, report.html
+report/                      report.json, report.html, report.md with scores-TASK.svg
 stages/NAME/                 log.txt, progress.json, started.json (hash), done.json (hash, seconds), failure.json
 
 In a cluster a component may be tried more than once. Attempt N writes below components/ARM/N (train/, evaluate/, and

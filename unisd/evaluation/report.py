@@ -1,4 +1,4 @@
-"""The report stage: results of all components gathered, compared, and written as report.json and report.html."""
+"""The report stage: results of all components gathered, compared, and written as JSON, HTML and Markdown."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.evaluation import comparison
 from unisd.evaluation.figures import column, figures
 from unisd.evaluation.html import render
+from unisd.evaluation.markdown import charts, markdown
 from unisd.job import Job
 from unisd.prepared import load_prepared
 from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json
@@ -18,11 +19,13 @@ SAMPLES = 4
 
 
 def report(job: Job) -> None:
-    """Writes report/report.json and report/report.html from whatever components have results."""
+    """Writes report.json, report.html, report.md and its charts from whatever components have results."""
     gathered = gather(job)
     job.directory.report.mkdir(parents=True, exist_ok=True)
     write_json(job.directory.report / "report.json", gathered)
-    (job.directory.report / "report.html").write_text(render(gathered), encoding="utf-8")
+    pages = {"report.html": render(gathered), "report.md": markdown(gathered), **charts(gathered)}
+    for name, text in pages.items():
+        (job.directory.report / name).write_text(text, encoding="utf-8")
 
 
 def gather(job: Job) -> Json:

@@ -32,11 +32,11 @@ def summary_table(report: Json, width: int) -> Table:
         for name, scores in results["components"].items():
             cells = [
                 name,
-                _share(scores.get("score")),
-                _share(scores.get("found")),
-                _plain(scores.get("goldPerplexity")),
-                _plain(scores.get("retentionPerplexity")),
-                _difference(compared.get(name)),
+                share(scores.get("score")),
+                share(scores.get("found")),
+                plain(scores.get("goldPerplexity")),
+                plain(scores.get("retentionPerplexity")),
+                difference(compared.get(name)),
                 _minutes(report, name),
             ]
             if narrow:
@@ -56,21 +56,24 @@ def _left_out(report: Json) -> str:
     return f"\ntoo long and left out: {len(rows['train']['dropped'])} training and {evaluation} evaluation rows"
 
 
-def _share(estimate: Json | None) -> str:
+def share(estimate: Json | None) -> str:
+    """A proportion in percent with its interval."""
     if estimate is None:
         return "–"
     value, low, high = (f"{100 * estimate[key]:.1f}".replace("100.0", "100") for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
-def _plain(estimate: Json | None) -> str:
+def plain(estimate: Json | None) -> str:
+    """A figure with its interval."""
     if estimate is None:
         return "–"
     value, low, high = (f"{estimate[key]:.{1 if estimate['high'] >= 10 else 2}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
-def _difference(row: Json | None) -> str:
+def difference(row: Json | None) -> str:
+    """A difference in points with its interval, starred if it is one."""
     if row is None:
         return ""
     value, low, high = (f"{100 * row[key]:+.1f}" for key in ("value", "low", "high"))
@@ -91,10 +94,10 @@ def model_table(model: str, tasks: Json) -> list[Table]:
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for task, found in tasks.items():
         cells = [task, str(found["rows"])]
-        cells += [_share(found.get(name)) for name in ("score", "found", "finished")]
-        cells += [_plain(found.get(name)) for name in ("goldPerplexity", "retentionPerplexity")]
+        cells += [share(found.get(name)) for name in ("score", "found", "finished")]
+        cells += [plain(found.get(name)) for name in ("goldPerplexity", "retentionPerplexity")]
         cells.append(_nats(found.get("divergence")))
-        table.add_row(*cells, *(_share(found.get("passAt", {}).get(k)) for k in passes))
+        table.add_row(*cells, *(share(found.get("passAt", {}).get(k)) for k in passes))
     dropped = sum(found["dropped"] for found in tasks.values())
     table.caption = "scores in %, 95 % intervals in brackets" + (f"; {dropped} rows too long" if dropped else "")
     return [table, *_finer(tasks)]
