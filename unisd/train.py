@@ -31,7 +31,7 @@ from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
 from unisd.training.checkpoint import MANIFEST, complete_directory, newest_whole, step_of
-from unisd.training.deepspeed import deepspeed_config, use_no_compiled_ops
+from unisd.training.deepspeed import deepspeed_config, run_on_cpu
 from unisd.training.export import export
 from unisd.training.loop import LoopContext, StepLoop
 from unisd.training.memory import in_words
@@ -163,7 +163,7 @@ def _trainer(job: Job, prepared: Prepared, rollouts: Rollouts, stop: StopFlag, c
     )
     deepspeed = deepspeed_config(job.spec.trainer.deepspeed.stage, _world(), arm.training)
     if deepspeed and not torch.cuda.is_available():
-        use_no_compiled_ops()
+        run_on_cpu()
     arguments = common_arguments(arm, directory, len(sampler), deepspeed)
     lora = job.spec.model.lora
     common: dict[str, Any] = {

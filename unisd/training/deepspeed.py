@@ -44,11 +44,12 @@ def deepspeed_config(stage: int, processes: int, training: Training) -> dict[str
     }
 
 
-def use_no_compiled_ops() -> None:
-    """Has DeepSpeed run on a CPU without compiling anything; call it before DeepSpeed is initialised.
+def run_on_cpu() -> None:
+    """Has DeepSpeed run on a CPU, and compile nothing for it; call it before anything of DeepSpeed.
 
-    It would compile an all-reduce through shared memory at its first start (a minute, a compiler); gloo's does.
+    At its first start it would compile an all-reduce through shared memory (a minute, a compiler); gloo has one.
     """
+    os.environ.pop("ACCELERATE_USE_CPU", None)  # with it accelerate knows of no DeepSpeed
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed.ops
 
