@@ -31,6 +31,7 @@ def test_options_mean_the_same_before_and_after_the_subcommand(capsys, tmp_path)
 
 def test_lists_and_repeats_are_the_same(capsys, tmp_path):
     common = ["experiments", "contrastive", "--dataset", "cos_e", "--manifests-only", "--output", tmp_path]
+    common += ["--parallelism", "2"]
     assert run(*common, "--weight", "0.1,0.5", "--margin", "0.5", "--seeds", "1,2") == 0
     first = capsys.readouterr().out
     repeated = ["--weight", "0.1", "--weight", "0.5", "--margin", "0.5", "--seed", "1", "--seed", "2"]
@@ -38,6 +39,7 @@ def test_lists_and_repeats_are_the_same(capsys, tmp_path):
     assert capsys.readouterr().out == first
     manifest = yaml.safe_load(Path(first.strip()).read_text())
     assert manifest["spec"]["seeds"] == [1, 2]
+    assert manifest["spec"]["parallelism"] == 2
     assert [c.get("contrastive") for c in manifest["spec"]["components"]] == [
         None, {"weight": 0.1, "margin": 0.5}, {"weight": 0.5, "margin": 0.5}
     ]  # fmt: skip

@@ -67,6 +67,12 @@ def test_names_never_collide_and_are_the_same_every_time():
     assert len(set(components)) == len(components) == 32
 
 
+def test_how_many_at_once_is_no_part_of_a_name():
+    (one,), (two,) = manifests(BASE), manifests(replace(BASE, parallelism=2))
+    assert one["metadata"] == two["metadata"]
+    assert two["spec"] == {**one["spec"], "parallelism": 2}
+
+
 def test_more_components_than_a_run_may_have_make_several_runs():
     many = replace(BASE, grid={"gamma_agreement": [float(n) for n in range(1, 12)]}, baselines=["raw"], seeds=[1, 2, 3])
     found = [parse_run(manifest) for manifest in manifests(many)]

@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--output", type=Path, default=Path("experiments"), help="manifests, results; ./experiments")
     parser.add_argument("--gpus", action="append", type=values_of(str), help="ids of the GPUs to use; default all")
     parser.add_argument(*spellings("per_device"), type=int, default=1, help="components that share a GPU; default 1")
+    parser.add_argument("--parallelism", type=int, default=1, help="components of a run at once, on a cluster or a CPU")
     parser.add_argument("--dry-run", action="store_true", help="show every job and what is done; write and run nothing")
     parser.add_argument("--manifests-only", action="store_true", help="write the manifests and stop")
     parser.add_argument("--apply", action="store_true", help="apply the runs to a cluster")
@@ -111,6 +112,7 @@ def _experiment(options: argparse.Namespace) -> "Experiment":
         engine="vllm" if vllm else "transformers",
         sources=sources_of(options, datasets[0] if len(datasets) == 1 else None),
         cross_evaluate=options.cross_eval,
+        parallelism=options.parallelism,
     )
 
 

@@ -78,6 +78,7 @@ class Experiment:
     """Local rows, by task."""
     cross_evaluate: bool = False
     parallelism: int = 1
+    """Components of a run at once, where they do not each have a GPU of this machine; no part of a run's name."""
 
 
 def manifests(experiment: Experiment) -> list[Manifest]:
@@ -116,7 +117,7 @@ def _runs(experiment: Experiment, model: str, dataset: str, values: Values) -> I
             "apiVersion": "unisd.dev/v1alpha1",
             "kind": "SelfDistillRun",
             "metadata": {"name": _name(parts, MAX_RUN_NAME, _digest(spec))},
-            "spec": spec,
+            "spec": {**spec, "parallelism": experiment.parallelism} if experiment.parallelism > 1 else spec,
         }
 
 
@@ -150,8 +151,6 @@ def _spec(experiment: Experiment, model: str, dataset: str, values: Values) -> M
     if others:
         sources = [{"task": name, "path": experiment.sources[name]} for name in others if name in experiment.sources]
         spec["evaluation"] = {"tasks": [task["name"], *others], **({"sources": sources} if sources else {})}
-    if experiment.parallelism > 1:
-        spec["parallelism"] = experiment.parallelism
     return spec
 
 
