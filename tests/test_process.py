@@ -112,6 +112,9 @@ def test_results_say_again_what_the_evaluation_found(pod, make_run):
     process, words = pod(*arguments)
     assert json.loads(process.communicate(timeout=60)[0]) == scores
     assert json.loads(words.read_text()) == {"result": {"evaluations": scores}}
+    process, words = pod(*arguments, UNISD_TERMINATION_LOG="/nowhere/at/all")
+    assert "no last words could be left" in process.communicate(timeout=60)[1]
+    assert process.returncode == 0
 
 
 def test_sigterm_ends_a_stage_with_its_code(pod, make_run):

@@ -34,7 +34,8 @@ def main() -> None:
         if outcome.reason is not None:
             logging.getLogger(__name__).error("%s: %s", outcome.reason, outcome.message)
             _leave(folder / f"failure-{rank}.json", outcome, rank)
-    sys.exit(outcome.exit_code)
+    if outcome.reason is not None:
+        os._exit(outcome.exit_code)  # to take down a group whose other processes are gone may never end
 
 
 def _train(job: Job) -> None:

@@ -117,7 +117,10 @@ def _end(outcome: "Outcome", result: "Json") -> int:
         complain(f"{outcome.reason}: {outcome.message}")
     words = os.environ.get("UNISD_TERMINATION_LOG")
     if words:
-        leave(Path(words), outcome, result, secrets_in(os.environ))
+        try:
+            leave(Path(words), outcome, result, secrets_in(os.environ))
+        except OSError as error:
+            complain(f"no last words could be left: {error}")
     return outcome.exit_code
 
 
