@@ -17,6 +17,9 @@ import pytest
 from unisd.config.load import plain
 from unisd.rundir import RunDir, read_jsonl, write_json
 
+PATIENCE = 240.0
+"""Seconds that a test waits; several processes that import torch take their time on a busy machine."""
+ROOT = Path(__file__).parents[2]
 MAIN = "import sys\nfrom unisd.cli import main\nmain(sys.argv[1:])"
 
 
@@ -25,19 +28,18 @@ class Pod:
     """One pod of a training."""
 
     process: "subprocess.Popen[bytes]"
-    words_at: Path
-    log_at: Path
+    place: Path
 
     @property
     def words(self) -> dict[str, Any]:
         """Its last words."""
-        return json.loads(self.words_at.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads((self.place / "words").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
     @property
     def log(self) -> str:
-        return self.log_at.read_text(encoding="utf-8")
+        return (self.place / "log").read_text(encoding="utf-8")
 
-    def ended(self, seconds: float = 120) -> int:
+    def ended(self, seconds: float = PATIENCE) -> int:
         """Its exit code, waited for."""
         return self.process.wait(seconds)
 
@@ -53,14 +55,15 @@ class Training:
     def __init__(self, directory: RunDir, root: Path) -> None:
         self.directory, self.root, self.pods = directory, root, []
 
-    def start(self, attempt: int, nodes: int = 2, processes: int = 1, program: str = MAIN) -> list[Pod]:
+    def start(self, attempt: int, nodes: int = 2, processes: int = 1, only: int | None = None) -> list[Pod]:
+        """Starts the pods of an attempt, or only so many of them."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        started = [self._pod(attempt, node, nodes, processes, port, program) for node in range(nodes)]
+        started = [self._pod(f"{attempt}", node, nodes, processes, port) for node in range(only or nodes)]
         self.pods += started
         return started
 
-    def _pod(self, attempt: int, node: int, nodes: int, processes: int, port: int, program: str) -> Pod:
+    def _pod(self, attempt: str, node: int, nodes: int, processes: int, port: int) -> Pod:
         place = self.root / f"pod-{attempt}-{node}"
         place.mkdir(exist_ok=True)
         environment = {
@@ -70,26 +73,32 @@ class Training:
             "PET_NODE_RANK": str(node),
             "PET_MASTER_ADDR": "127.0.0.1",
             "PET_MASTER_PORT": str(port),
-            "UNISD_ATTEMPT": str(attempt),
+            "UNISD_ATTEMPT": attempt,
             "UNISD_TERMINATION_LOG": str(place / "words"),
             "TMPDIR": str(place),
+            "PYTHONPATH": f"{self.root}:{ROOT}",
             "OMP_NUM_THREADS": "1",
         }
         manifest, root = str(self.directory.manifest), str(self.directory.root)
         arguments = ["train", "-f", manifest, "--directory", root, "--arm", "it-1"]
         with (place / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", program, *arguments], stdout=log, stderr=log, env=environment
+                [sys.executable, "-W", "ignore", "-c", MAIN, *arguments], stdout=log, stderr=log, env=environment
             )
-        return Pod(process, place / "words", place / "log")
+        return Pod(process, place)
 
-    def at_step(self, attempt: int, step: int, seconds: float = 120) -> None:
+    def at_step(self, attempt: int, step: int) -> None:
         """Waits until an attempt has done a step."""
         metrics = RunDir(self.directory.root, attempt).train("it-1") / "metrics.jsonl"
-        deadline = time.monotonic() + seconds
-        while not (metrics.is_file() and any(row["step"] >= step for row in read_jsonl(metrics))):
-            assert time.monotonic() < deadline, f"step {step} never came: {[pod.log[-2000:] for pod in self.pods]}"
-            assert all(pod.process.poll() is None for pod in self.pods[-2:]), [pod.log[-2000:] for pod in self.pods]
+        self.wait_for(lambda: metrics.is_file() and any(row["step"] >= step for row in read_jsonl(metrics)))
+
+    def wait_for(self, seen: Callable[[], object]) -> None:
+        """Waits until something is seen, while all pods live."""
+        deadline = time.monotonic() + PATIENCE
+        while not seen():
+            logs = [pod.log[-2000:] for pod in self.pods]
+            assert time.monotonic() < deadline, logs
+            assert all(pod.process.poll() in (None, 75) for pod in self.pods), logs
             time.sleep(0.1)
 
 

@@ -1,25 +1,28 @@
 """Trainings in two pods: what a signal, a failure and a death in one of them mean for both."""
 
+import os
 import signal
 
 import pytest
+from unisd_operator.status.logs import reason_in
 
-from unisd.rundir import RunDir, read_jsonl
+from unisd.rundir import RunDir, read_json, read_jsonl
 from unisd.training.checkpoint import checkpoints, fault_of, step_of
 
 pytestmark = pytest.mark.slow
 
 ENDLESS = {"training": {"epochs": 200, "checkpointEverySteps": 10000, "gradientAccumulationSteps": 1}}
+# Imported by every process before its work: the one of rank 1 fails at the end of its first step.
 FAILING = """
 import os
-from unisd.failures import StageError
-from unisd.training import loop
-finish = loop.StepLoop.finish_step
-def finish_and_fail(self, control):
-    finish(self, control)
-    if os.environ["RANK"] == "1":
+if os.environ.get("RANK") == "1":
+    from unisd.failures import StageError
+    from unisd.training import loop
+    finish = loop.StepLoop.finish_step
+    def finish_and_fail(self, control):
+        finish(self, control)
         raise StageError("PolicyCollapsed", "as the test wished")
-loop.StepLoop.finish_step = finish_and_fail
+    loop.StepLoop.finish_step = finish_and_fail
 """
 
 
@@ -44,3 +47,48 @@ def test_sigterm_to_one_pod_checkpoints_all_and_the_next_attempt_goes_on(trainin
     steps = [row["step"] for row in read_jsonl(RunDir(it.directory.root, 2).train("it-1") / "metrics.jsonl")]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) > step
+
+
+def test_the_code_of_the_process_that_failed_comes_out(training):
+    """Rank 1 fails by itself; rank 0, in the other pod, loses it."""
+    it = training(**ENDLESS)
+    (it.root / "sitecustomize.py").write_text(FAILING)
+    first, second = it.start(1)
+    assert (first.ended(), second.ended()) == (1, 66), first.log + second.log
+    assert second.words["failure"] == {"reason": "PolicyCollapsed", "message": "as the test wished"}
+    assert "process 0 of the training lost another one" in first.words["failure"]["message"]
+
+
+def test_a_process_killed_in_one_pod_ends_the_other(training):
+    it = training(**ENDLESS)
+    first, second = it.start(1)
+    it.at_step(1, 1)
+    (worker,) = second.workers()
+    os.kill(worker, signal.SIGKILL)
+    assert (first.ended(), second.ended()) == (1, 137), first.log + second.log
+    assert second.words["failure"]["message"] == "process 1 of the training was killed by SIGKILL"
+    assert "process 0 of the training lost another one" in first.words["failure"]["message"]
+    assert reason_in(first.words["failure"]["message"]) == "NcclError"
+
+
+def test_two_processes_in_one_pod_train_to_the_end_and_are_not_begun_anew(training):
+    it = training(rows=8, training={"gradientAccumulationSteps": 1})
+    (pod,) = it.start(1, nodes=1, processes=2)
+    assert pod.ended() == 0, pod.log
+    directory = RunDir(it.directory.root, 1)
+    assert (directory.train("it-1") / "adapter" / "adapter_model.safetensors").is_file()
+    assert read_json(directory.stage("train/it-1") / "done.json")["seconds"] > 0
+    assert pod.words["result"]["progress"]["progressPercentage"] == 100
+    (again,) = it.start(2, nodes=1, processes=2)
+    assert again.ended() == 0
+    assert again.words == pod.words
+    assert "is finished" in again.log
+
+
+def test_a_pod_whose_others_never_come_ends_when_it_is_told_to(training):
+    it = training(**ENDLESS)
+    pod = it.start(1, only=1)[0]
+    it.wait_for(lambda: list(pod.place.glob("unisd-train-*/job.json")))
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.ended() == 75, pod.log
+    assert pod.words["failure"]["reason"] == "Interrupted"
