@@ -41,6 +41,12 @@ def test_a_right_answer_as_json_is_right_and_a_broken_one_is_none(name):
         assert set(form.schema(example)["required"]) == set(reference(name, example))
 
 
+def test_control_characters_may_stand_in_texts():
+    """As vLLM's grammars let them."""
+    answer = '{"reasoning"\r:\t"so\n it\x04 is" ,"answer": "E" \n}'
+    assert read(answer, FORMS["cos_e"]) == "Reasoning: so it\x04 is\nAnswer: E"
+
+
 def test_the_schema_of_a_question_names_its_options():
     _, examples = examples_of("medmcqa")
     schema = FORMS["medmcqa"].schema(examples[0])

@@ -14,6 +14,9 @@ from unisd.rundir import Json
 from unisd.tasks import code, multiple_choice, react
 from unisd.tasks.types import Example, Message
 
+_REASONING = 600
+"""Characters of three short sentences: without a bound, a weak model's decoding might never come to the answer."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -32,7 +35,7 @@ def _object(**properties: Json) -> Json:
 
 def _choice_schema(example: Example) -> Json:
     letters = list(multiple_choice.LETTERS[: len(example.choices)])
-    return _object(reasoning={"type": "string"}, answer={"type": "string", "enum": letters})
+    return _object(reasoning={"type": "string", "maxLength": _REASONING}, answer={"type": "string", "enum": letters})
 
 
 def _calls_schema(_example: Example) -> Json:
@@ -83,7 +86,8 @@ def read(text: str, form: Form) -> str:
     """A completion in the task's own form; empty, hence graded as without an answer, if it is no JSON of the schema."""
     begin = text.find("{")
     try:
-        answer, _ = json.JSONDecoder().raw_decode(text[max(begin, 0) :])
+        # Not strict: servers' grammars let control characters stand in texts, as a line break in a program.
+        answer, _ = json.JSONDecoder(strict=False).raw_decode(text[max(begin, 0) :])
         return form.text(answer)
     except (ValueError, KeyError, TypeError):
         return ""
