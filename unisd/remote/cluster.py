@@ -6,6 +6,7 @@ Called by `unisd status`, `logs`, `fetch` and `upload`. Knows labels of children
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from kubernetes import client, config
@@ -61,17 +62,17 @@ class Cluster:
         return bool(found.items)
 
     def has_run(self, name: str) -> bool:
-        """Whether there is a run of this name."""
+        """Whether there is a run of this name; there is none where the resource is not installed."""
         with translated(f"runs of namespace {self.namespace}"):
-            found = self._objects.list_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                self.namespace,
-                PLURAL,
-                field_selector=f"metadata.name={name}",
-                _request_timeout=_TIMEOUT,
-            )
-        return bool(found["items"])
+            try:
+                self._objects.get_namespaced_custom_object(
+                    GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUT
+                )
+            except ApiException as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                return False
+        return True
 
     def pod_template(self, uid: str) -> dict[str, Any] | None:
         """The pod template of a Job of this run that mounts its claim, as the API server has it."""
