@@ -48,6 +48,18 @@ def test_incomplete_directories(tiny_model, tmp_path, missing, message):
     refused(broken, message)
 
 
+def test_code_that_comes_with_a_model_is_never_run(tiny_model, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(tiny_model, own)
+    (own / "modeling_own.py").write_text("raise SystemExit('ran')")
+    config = json.loads((own / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "modeling_own.Config", "AutoModelForCausalLM": "modeling_own.Model"}
+    (own / "config.json").write_text(json.dumps(config))
+    assert load_model(resolve_model(Model(path=str(own)), tmp_path).path, "float32").config.model_type == "qwen2"
+    (own / "config.json").write_text(json.dumps({**config, "model_type": "own"}))
+    refused(own, "is of type 'own', whose code comes with it and is never run")
+
+
 def test_other_paths_that_are_no_model(tmp_path):
     refused(tmp_path / "none", "does not exist")
     (tmp_path / "file.txt").write_text("x")

@@ -79,10 +79,21 @@ def _check_directory(path: Path) -> None:
         raise _bad(path, "is neither a model directory nor a .gguf file")
     if not (path / "config.json").is_file():
         raise _bad(path, "has no config.json: give a directory as save_pretrained writes it")
+    _check_architecture(path)
     if not any(found for pattern in _WEIGHTS for found in path.glob(pattern)):
         raise _bad(path, "has no weights (*.safetensors)")
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         raise _bad(path, "has no tokenizer: save the tokenizer beside the model")
+
+
+def _check_architecture(path: Path) -> None:
+    """Refuses a model whose classes are code of its own; one that Transformers knows too is loaded by Transformers'."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    if "auto_map" in config and kind not in CONFIG_MAPPING_NAMES:
+        raise _bad(path, f"is of type {kind!r}, whose code comes with it and is never run: use a type of Transformers")
 
 
 def _converted(file: Path, target: Path) -> Path:
@@ -141,7 +152,7 @@ def load_tokenizer(path: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _bad(path, f"has no tokenizer that loads ({error})") from error
     if not tokenizer.chat_template:
@@ -161,7 +172,7 @@ def load_model(
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=getattr(torch, precision), attn_implementation=attention
+            str(path), dtype=getattr(torch, precision), attn_implementation=attention, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _bad(path, f"does not load: {error}") from error
