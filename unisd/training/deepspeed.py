@@ -115,8 +115,8 @@ def gathered_moments(engine: Any, groups: Groups) -> dict[str, Any]:
     inner = engine.optimizer.optimizer
     step = next((state["step"] for state in inner.state.values()), None)  # None: no step has been made
     numbered = _numbered(groups) if step is not None else ()
-    state = {
-        index: {"step": step, **{key: safe_get_full_optimizer_state(parameter, key).cpu() for key in _MOMENTS}}
+    state = {  # each counts its own steps, in place: one counter for all would be advanced by every one
+        index: {"step": step.clone()} | {m: safe_get_full_optimizer_state(parameter, m).cpu() for m in _MOMENTS}
         for index, parameter in numbered
     }
     numbers = iter(range(sum(len(group) for group in groups)))
