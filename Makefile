@@ -10,7 +10,7 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-
 	--custom-compile-command "make lock"
 LOCK := $(COMPILE) pyproject.toml
 
-.PHONY: help setup quickstart test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full generate lock clean
+.PHONY: help setup quickstart study test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full generate lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ examples/models/tiny: $(STAMP)
 
 quickstart: $(STAMP) examples/models/SmolLM2-135M-Instruct.Q4_1.gguf ## set up, then train and compare a real model on this machine
 	$(BIN)/unisd run -f examples/quickstart.yaml
+
+study: $(STAMP) examples/models/SmolLM2-135M-Instruct.Q4_1.gguf ## set up, then every mode and baseline at three seeds (wants a GPU; PER_DEVICE=12)
+	$(BIN)/unisd run -f examples/study.yaml $(if $(PER_DEVICE),--per-device $(PER_DEVICE))
 
 tiny: $(STAMP) examples/models/tiny ## set up, then a run of seconds on a model with random weights
 	$(BIN)/unisd run -f examples/tiny.yaml
@@ -85,9 +88,10 @@ generate: $(STAMP) ## write the generated files anew
 	$(BIN)/python -m unisd_operator.api.reference docs/operator
 	$(BIN)/python charts/generate.py
 
-bench: $(STAMP) ## time and memory of the objective beside its naive form; programs graded a second
+bench: $(STAMP) ## time and memory of the objective beside its naive form; programs graded a second; a training step
 	$(BIN)/python bench/objective.py
 	$(BIN)/python bench/grading.py
+	$(BIN)/python bench/step.py
 
 bench-operator: $(STAMP) cluster-tools ## memory, latency and requests of the operator, by number of runs
 	$(BIN)/python -m bench.controller 10 100 500
