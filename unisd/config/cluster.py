@@ -149,7 +149,7 @@ class DeepSpeed(Config):
     """Sharding of the trainer's state over its processes."""
 
     stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """ZeRO stage: 1 shards moments, 2 also gradients, 3 also weights. Default 2."""
+    """ZeRO stage: 0 shards nothing, 1 moments, 2 also gradients, 3 also weights (docs/training.md). Default 2."""
 
 
 class Trainer(Config):
