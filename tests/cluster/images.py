@@ -27,7 +27,7 @@ PACKAGES = ("ca-certificates", "g++", "libnuma1", "ninja-build", "python3", "pyt
 SOURCES = ("unisd", "operator/unisd_operator", "requirements", "LICENSE", ".dockerignore")
 # Whom the machine trusts: for the time of a build, so do its steps.
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-BUILDAH = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+BUILDAH = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"}
 
 
 def image(name: str, **arguments: str) -> Path:
