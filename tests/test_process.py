@@ -75,6 +75,22 @@ def test_one_of_several_pods_keeps_the_record(work):
     assert not directory.stage(stage.name).exists()
 
 
+def test_of_pods_that_fail_together_the_one_that_knows_why_counts(work):
+    def fails(reason):
+        def fail(_job):
+            raise StageError(reason, f"{reason} is why")
+
+        return fail
+
+    _, directory, stage = work(1, fails("PolicyCollapsed"))
+    work(1, fails("NonZeroExit"), writes=False)
+    assert read_json(directory.stage(stage.name) / "failure.json")["reason"] == "PolicyCollapsed"
+    work(2, fails("NonZeroExit"), writes=False)
+    work(2, fails("PolicyCollapsed"), writes=False)
+    second = RunDir(directory.root, 2).stage(stage.name)
+    assert read_json(second / "failure.json")["reason"] == "PolicyCollapsed"
+
+
 @pytest.fixture
 def pod(make_run, tmp_path):
     """Starts a stage as a pod does; returns its process and the place of its last words."""

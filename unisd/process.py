@@ -34,7 +34,7 @@ class Outcome:
     exit_code: int = 0
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """SIGTERM came. No error: nothing between the work and its edge may take it for one."""
 
 
@@ -49,14 +49,18 @@ def carry_out(job: Job, stage: Stage, writes: bool = True) -> Outcome:
     if is_finished(job.directory, stage):
         logger.warning("%s is finished: its result stands", stage.name)
         return Outcome()
-    if writes:
-        begin(job.directory, stage)
-    started = time.monotonic()
-    outcome = attempt(job, stage_function(stage.kind))
+
+    def work(job: Job) -> None:
+        started = time.monotonic()
+        if writes:
+            begin(job.directory, stage)
+        stage_function(stage.kind)(job)
+        if writes:
+            finish(job.directory, stage, time.monotonic() - started)
+
+    outcome = attempt(job, work)
     if outcome.reason is not None:
         record_failure(job, stage, outcome)
-    elif writes:
-        finish(job.directory, stage, time.monotonic() - started)
     return outcome
 
 
@@ -64,8 +68,8 @@ def attempt(job: Job, work: Callable[[Job], None]) -> Outcome:
     """A stage's work, and how it ended."""
     try:
         work(job)
-    except _Stopped:
-        return failure(StageError("Interrupted", "stopped by SIGTERM; the next attempt begins this stage anew"))
+    except Stopped:
+        return stopped()
     except StageError as error:
         return failure(error)
     except Exception as error:  # the edge of a process: whatever it was is reported, not lost
@@ -82,11 +86,22 @@ def failure(error: StageError) -> Outcome:
     return Outcome(error.reason, str(error), error.exit_code)
 
 
+def stopped() -> Outcome:
+    """The end of a stage that was told to stop and has nothing to go on from."""
+    return failure(StageError("Interrupted", "stopped by SIGTERM; the next attempt begins this stage anew"))
+
+
 def record_failure(job: Job, stage: Stage, outcome: Outcome) -> None:
-    """Leaves failure.json; where the disk has no room for it, the exit code tells."""
+    """Leaves failure.json; where the disk has no room for it, the exit code tells.
+
+    Of several pods that fail together the one that knows why counts, whenever it comes.
+    """
+    path = job.directory.stage(stage.name) / "failure.json"
     with contextlib.suppress(OSError):
+        if outcome.reason == "NonZeroExit" and path.exists():
+            return
         told = {"reason": outcome.reason, "message": outcome.message, "exitCode": outcome.exit_code}
-        write_json(job.directory.stage(stage.name) / "failure.json", told)
+        write_json(path, told)
 
 
 @contextmanager
@@ -111,7 +126,7 @@ def stopped_by_sigterm() -> Iterator[None]:
     """Within it SIGTERM ends a stage with its exit code; the first process of a container would ignore it otherwise."""
 
     def stop(*_signal: object) -> None:
-        raise _Stopped
+        raise Stopped
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

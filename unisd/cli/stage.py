@@ -53,17 +53,18 @@ def run_stage(options: argparse.Namespace) -> int:
     """Carries out one stage of a run in this process; the exit code."""
     from unisd.failures import StageError
     from unisd.metrics.progress import Progress
-    from unisd.process import carry_out, failure, keeps_the_record, own_output, stopped_by_sigterm
+    from unisd.process import Stopped, carry_out, failure, keeps_the_record, own_output, stopped, stopped_by_sigterm
     from unisd.termination import result_of
 
-    with own_output():
+    with own_output(), stopped_by_sigterm():
         try:
             job, stage = _job(options, options.kind)
         except StageError as error:
             return _end(failure(error), {})
+        except Stopped:
+            return _end(stopped(), {})
         job = replace(job, progress=Progress(job.directory.stage(stage.name) / "progress.json"))
-        with stopped_by_sigterm():
-            outcome = carry_out(job, stage, writes=keeps_the_record())
+        outcome = carry_out(job, stage, writes=keeps_the_record())
         return _end(outcome, result_of(job, stage))
 
 
