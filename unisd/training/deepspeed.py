@@ -112,12 +112,10 @@ def gathered_moments(engine: Any, groups: Groups) -> dict[str, Any]:
     """
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    inner = engine.optimizer.optimizer
-    step = next((state["step"] for state in inner.state.values()), None)  # None: no step has been made
-    numbered = _numbered(groups) if step is not None else ()
+    counters = [kept["step"] for kept in engine.optimizer.optimizer.state.values()]  # none before the first step
     state = {  # each counts its own steps, in place: one counter for all would be advanced by every one
-        index: {"step": step.clone()} | {m: safe_get_full_optimizer_state(parameter, m).cpu() for m in _MOMENTS}
-        for index, parameter in numbered
+        index: {"step": counters[0].clone()} | {m: safe_get_full_optimizer_state(parameter, m).cpu() for m in _MOMENTS}
+        for index, parameter in (_numbered(groups) if counters else ())
     }
     numbers = iter(range(sum(len(group) for group in groups)))
     settings = [
