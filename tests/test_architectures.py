@@ -89,11 +89,12 @@ def test_it_trains_a_step_and_leaves_what_can_be_loaded(directory, fine_tuning, 
     run, place = make_run(
         4,
         2,
-        model={"path": str(directory), "lora": {"rank": 4, "alpha": 8}},
         training={"fineTuning": fine_tuning, "maxSteps": 1},
         components=[{"name": "star", "preset": "unisd_star", "contrastive": {"weight": 0.1}}],
         evaluation={"perplexity": True},
     )
+    model = run.spec.model.model_copy(update={"path": str(directory)})
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"model": model})})
     carry_out(run, place, "prepare", "contexts", "train", "evaluate")
     step = read_jsonl(place.train("star-1") / "metrics.jsonl")[0]
     assert step["grad_norm"] > 0
