@@ -80,6 +80,7 @@ def alive(pid):
     return True
 
 
+@pytest.mark.slow
 def test_stages_share_a_server_that_comes_back_when_it_is_killed_and_goes_with_the_run(servers, run, starts):
     found = servers.environment(stage(run, "train/it-1"), None)
     assert servers.environment(stage(run, "evaluate/raw-1"), None) == found
@@ -97,6 +98,7 @@ def test_stages_share_a_server_that_comes_back_when_it_is_killed_and_goes_with_t
     assert not alive(last)
 
 
+@pytest.mark.slow
 def test_vllm_that_ends_again_and_again_is_told_with_its_own_words(servers, run, starts):
     starts.with_name("broken").touch()
     servers.environment(stage(run, "train/it-1"), None)
