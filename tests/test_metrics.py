@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from unisd.metrics.progress import Progress
-from unisd.metrics.prometheus import MetricsServer
+from unisd.metrics.prometheus import MetricsServer, served
 from unisd.rundir import read_json
 
 
@@ -70,14 +70,8 @@ def test_a_mute_client_keeps_nobody_from_asking(tmp_path):
         server.stop()
 
 
-def test_an_occupied_port_does_not_stop_a_training(make_run, monkeypatch, caplog):
-    from unisd.config.resolve import resolve
-    from unisd.job import Job
-    from unisd.train import _served
-
-    run, directory = make_run()
+def test_an_occupied_port_stops_nothing(monkeypatch, caplog):
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         monkeypatch.setenv("UNISD_METRICS_PORT", str(occupied.getsockname()[1]))
-        arm = resolve(run.spec)[0]
-        with _served(Job(run, directory, arm), arm):
-            assert "nothing is served while training" in caplog.text
+        with served(Progress(), "star-1"):
+            assert "nothing is served of star-1" in caplog.text

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -133,17 +135,21 @@ def test_results_say_again_what_the_evaluation_found(pod, make_run):
     assert process.returncode == 0
 
 
-def test_sigterm_ends_a_stage_with_its_code(pod, make_run):
+def test_a_stage_serves_its_progress_and_sigterm_ends_it_with_its_code(pod, make_run):
     """The work is a stand-in that never ends; everything around it is the command's own."""
     run, directory = make_run(components=[{"name": "star", "preset": "unisd_star"}])
     write_json(directory.manifest, plain(run))
     asleep = directory.root / "asleep"
-    sleeps = f"import pathlib, time\nfrom unisd import process\n\ndef sleep(job):\n    pathlib.Path({str(asleep)!r}).touch()\n    time.sleep(60)\n"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    sleeps = f"import pathlib, time\nfrom unisd import process\n\ndef sleep(job):\n    job.progress.update(1, 4)\n    pathlib.Path({str(asleep)!r}).touch()\n    time.sleep(60)\n"
     program = f"{sleeps}\nprocess.stage_function = lambda kind: sleep\n{MAIN}"
-    child, words = pod("prepare", "-f", directory.manifest, "--directory", directory.root, program=program)
+    arguments = ("prepare", "-f", directory.manifest, "--directory", directory.root)
+    child, words = pod(*arguments, program=program, UNISD_METRICS_PORT=str(port))
     deadline = time.monotonic() + 60
     while not asleep.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=10))["step"] == 1
     child.send_signal(signal.SIGTERM)
     child.communicate(timeout=30)
     assert child.returncode == 75

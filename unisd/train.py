@@ -21,7 +21,7 @@ from unisd.failures import StageError
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
 from unisd.metrics.memory import peak_memory_gib
-from unisd.metrics.prometheus import MetricsServer
+from unisd.metrics.prometheus import served
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared, load_examples, load_prepared
 from unisd.rollouts.servers import servers
@@ -306,20 +306,8 @@ def _tracked(job: Job) -> AbstractContextManager[None]:
     return tracked(job) if _rank() == 0 else nullcontext()
 
 
-@contextmanager
-def _served(job: Job, arm: Arm) -> Iterator[None]:
-    """Serves `/metrics` and `/progress` while training, from the first process; without them training goes on."""
+def _served(job: Job, arm: Arm) -> AbstractContextManager[None]:
+    """Serves `/metrics` and `/progress` while training, from the first process."""
     if _rank() > 0:
-        yield
-        return
-    try:
-        server = MetricsServer(job.progress, arm.name)
-    except OSError as error:
-        logger.warning("nothing is served while training, progress.json tells of it: %s", error)
-        yield
-        return
-    server.start(job.directory.stage(f"train/{arm.name}") / "endpoint.json")
-    try:
-        yield
-    finally:
-        server.stop()
+        return nullcontext()
+    return served(job.progress, arm.name, job.directory.stage(f"train/{arm.name}") / "endpoint.json")

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,8 +65,18 @@ def run_stage(options: argparse.Namespace) -> int:
         except Stopped:
             return _end(stopped(), {})
         job = replace(job, progress=Progress(job.directory.stage(stage.name) / "progress.json"))
-        outcome = carry_out(job, stage, writes=keeps_the_record())
+        with _served(job, stage):
+            outcome = carry_out(job, stage, writes=keeps_the_record())
         return _end(outcome, result_of(job, stage))
+
+
+def _served(job: "Job", stage: "Stage") -> AbstractContextManager[None]:
+    """In a pod progress is asked for; a training serves its own."""
+    from unisd.metrics.prometheus import served
+
+    if stage.kind == "train" or "UNISD_METRICS_PORT" not in os.environ:
+        return nullcontext()
+    return served(job.progress, stage.name)
 
 
 def _results(options: argparse.Namespace) -> int:

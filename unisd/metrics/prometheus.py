@@ -1,12 +1,15 @@
-"""`/metrics` and `/progress` of a training process, so that status and metrics have one source.
+"""`/metrics` and `/progress` of a stage's process, so that status and metrics have one source.
 
-Started by the training stage; serves until training ends. Binds to loopback unless `UNISD_METRICS_HOST` says
-otherwise, as it does in a pod.
+Started by the training stage, and by `unisd STAGE` in a pod for the others; serves until the stage ends. Binds to
+loopback unless `UNISD_METRICS_HOST` says otherwise, as it does in a pod.
 """
 
 import json
+import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from unisd.metrics.names import STEP_METRICS
 from unisd.metrics.progress import Progress
 from unisd.rundir import write_json
 
+logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 10
 """Time after which a client that says nothing is left."""
 
@@ -85,6 +89,22 @@ class MetricsServer:
                 """Says nothing: a scrape every few seconds would fill the log."""
 
         return Handler
+
+
+@contextmanager
+def served(progress: Progress, name: str, endpoint: Path | None = None) -> Iterator[None]:
+    """Serves within the block; where it cannot, it says so, and the stage goes on."""
+    try:
+        server = MetricsServer(progress, name)
+    except OSError as error:
+        logger.warning("nothing is served of %s, progress.json tells of it: %s", name, error)
+        yield
+        return
+    server.start(endpoint)
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def _figures(snapshot: dict[str, Any]) -> dict[str, float]:
