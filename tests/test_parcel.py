@@ -60,16 +60,26 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert (tmp_path / "there").read_text() == "mine"
 
 
-def test_nothing_is_written_outside(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../escaped", tarfile.REGTYPE),
+        ("/tmp/escaped", tarfile.REGTYPE),
+        ("content/../../escaped", tarfile.DIRTYPE),
+        ("content", tarfile.SYMTYPE),
+        ("content", tarfile.LNKTYPE),
+        ("content", tarfile.CHRTYPE),
+    ],
+)
+def test_what_arrives_is_files_and_folders_in_their_place(tmp_path: Path, name: str, kind: bytes) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        member = tarfile.TarInfo("../escaped")
-        member.size = 1
-        archive.addfile(member, io.BytesIO(b"x"))
-    with pytest.raises(ParcelError, match="outside"):
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(ParcelError, match=f"holds {name}"):
         unpack(io.BytesIO(out.getvalue()), tmp_path / "place/there")
-    assert not (tmp_path / "place/escaped").exists()
-    assert not (tmp_path / "escaped").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["place"]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

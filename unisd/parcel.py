@@ -7,7 +7,7 @@ clusters, nor of what it carries.
 import os
 import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 _ROOT = "content"
@@ -42,8 +42,8 @@ def unpack(stream: BinaryIO, target: Path) -> None:
     staging.mkdir()
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
-            # Nothing outside, no devices, nobody's ids: what arrives is data.
-            archive.extractall(staging, filter="data")
+            for member in archive:
+                _extract(archive, member, staging)
         if not (staging / _ROOT).exists():
             raise ParcelError("the stream holds nothing")
         (staging / _ROOT).rename(target)
@@ -51,6 +51,22 @@ def unpack(stream: BinaryIO, target: Path) -> None:
         raise ParcelError(f"the stream is broken or ended early: {error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """One file or folder. Nothing outside, no links, no devices, nobody's ids: what arrives is data."""
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+        raise ParcelError(f"the stream holds {member.name}, which is no file or folder in it")
+    place = folder / path
+    if member.isdir():
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content = archive.extractfile(member)
+    assert content is not None, "it is a file"
+    with place.open("wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def size_of(path: Path) -> tuple[int, int]:

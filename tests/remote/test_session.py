@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import tarfile
 from types import SimpleNamespace
 
@@ -21,12 +22,17 @@ class Frames:
 
     subprotocol = "v5.channel.k8s.io"
 
-    def __init__(self, *frames, lost=False, deaf=False):
+    def __init__(self, *frames, lost=False, deaf=False, early=False):
         self.frames, self.lost, self.deaf, self.sent = list(frames), lost, deaf, []
+        self.sock, self._end = socket.socketpair()
+        if early:
+            self._end.send(b"there is something to read")
 
     def settimeout(self, seconds): ...
 
-    def close(self): ...
+    def close(self):
+        self.sock.close()
+        self._end.close()
 
     def recv_data_frame(self, control):
         if self.frames:
@@ -43,22 +49,22 @@ class Frames:
 
 
 def test_what_a_command_prints_is_read_as_a_file():
-    session = Session(Frames((1, b"one "), (2, b"a remark"), (1, b"two"), (3, GOOD)))
-    assert session.read() == b"one two"
+    with Session(Frames((1, b"one "), (2, b"a remark"), (1, b"two"), (3, GOOD))) as session:
+        assert session.read() == b"one two"
 
 
 @pytest.mark.parametrize(
-    ("frames", "words"),
+    ("frames", "lost", "words"),
     [
-        (Frames((1, b"half"), (2, b"no such file\n"), (3, BAD)), "^no such file$"),
-        (Frames((1, b"half"), (3, BAD)), "exit code 1"),
-        (Frames((1, b"half")), "connection to the pod was lost"),
-        (Frames((1, b"half"), lost=True), "connection to the pod was lost: gone"),
+        ([(1, b"half"), (2, b"no such file\n"), (3, BAD)], False, "^no such file$"),
+        ([(1, b"half"), (3, BAD)], False, "exit code 1"),
+        ([(1, b"half")], False, "connection to the pod was lost"),
+        ([(1, b"half")], True, "connection to the pod was lost: gone"),
     ],
 )
-def test_output_that_breaks_off_is_no_file(frames, words):
-    with pytest.raises(ClusterError, match=words):
-        Session(frames).read()
+def test_output_that_breaks_off_is_no_file(frames, lost, words):
+    with Session(Frames(*frames, lost=lost)) as session, pytest.raises(ClusterError, match=words):
+        session.read()
 
 
 def test_a_parcel_that_breaks_off_between_two_files_leaves_nothing(tmp_path):
@@ -69,19 +75,23 @@ def test_a_parcel_that_breaks_off_between_two_files_leaves_nothing(tmp_path):
             member = tarfile.TarInfo(name)
             member.size = 512
             archive.addfile(member, io.BytesIO(bytes(512)))
-    with pytest.raises(ClusterError, match="lost"):
-        unpack(Session(Frames((1, out.getvalue()[:1024]), lost=True)), tmp_path / "there")
+    with Session(Frames((1, out.getvalue()[:1024]), lost=True)) as session, pytest.raises(ClusterError, match="lost"):
+        unpack(session, tmp_path / "there")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_input_is_sent_and_ended():
     frames = Frames((3, GOOD))
-    session = Session(frames)
-    session.write(b"rows")
-    session.finish()
+    with Session(frames) as session:
+        session.write(b"rows")
+        session.finish()
     assert frames.sent == [b"\x00rows", bytes([255, 0])]
 
 
-def test_a_command_that_stops_reading_says_why():
-    with pytest.raises(ClusterError, match="no space left"):
-        Session(Frames((2, b"no space left"), (3, BAD), deaf=True)).write(b"rows")
+@pytest.mark.parametrize("how", [{"deaf": True}, {"early": True}])
+def test_a_command_that_stops_reading_says_why(how):
+    """At once, too, where its end is known before it is noticed that nobody takes what is sent."""
+    frames = Frames((2, b"no space left"), (3, BAD), **how)
+    with Session(frames) as session, pytest.raises(ClusterError, match="no space left"):
+        session.write(b"rows")
+    assert frames.sent == []

@@ -6,6 +6,7 @@ own reader collects whatever has arrived, which for a whole model is more than m
 
 import io
 import json
+import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,9 @@ class Session(io.RawIOBase):
         return count
 
     def write(self, data: Any) -> int:
+        while self._has_news():
+            if not self._receive():
+                self._check()
         try:
             self._socket.send(bytes([_STDIN]) + bytes(data), opcode=ABNF.OPCODE_BINARY)
         except (WebSocketException, OSError):
@@ -119,6 +123,13 @@ class Session(io.RawIOBase):
             self._words += data
         elif channel == _STATUS:
             self._status += data
+
+    def _has_news(self) -> bool:
+        """Whether something arrives before more can be sent: a command that ends early takes nothing any more."""
+        if not self._open:
+            return False
+        ready, _, _ = select.select([self._socket.sock], [self._socket.sock], [], _SILENCE_SECONDS)
+        return bool(ready)
 
     def _end(self) -> None:
         while self._receive():
