@@ -1,6 +1,7 @@
 """The node that end-to-end tests share, with the operator on it."""
 
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,10 +29,14 @@ def models(node: NodeCluster, tiny_model: Path) -> Path:
     assert found is not None
     assert found.origin is not None
     shutil.copy(Path(found.origin).parent / MODEL, folder / MODEL)
+    for path in folder.rglob("*"):  # safetensors makes files for their owner alone
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
 
 
 @pytest.fixture
-def team(node: NodeCluster, models: Path) -> str:
+def team(node: NodeCluster, models: Path) -> Iterator[str]:
     """A namespace for runs, where Pod Security `restricted` is enforced."""
-    return prepare_namespace(node, models)
+    namespace = prepare_namespace(node, models)
+    yield namespace
+    node.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -33,14 +33,14 @@ def test_a_limit_of_memory(node: NodeCluster, team: str) -> None:
     limits = {"requests": {"cpu": "100m"}, "limits": {"memory": "150Mi"}}
     start(node, team, manifest("memory", backoffLimit=0, trainer={"numNodes": 1, "resourcesPerNode": limits}))
     failure = failure_of(node, team, "memory")
-    assert (failure["reason"], failure["exitCode"], failure["node"]) == ("OOMKilled", 137, "node")
+    assert (failure["reason"], failure["exitCode"], failure["node"]) == ("OOMKilled", 137, "node"), failure
     eventually(lambda: status_of(node, team, "memory")["phase"] == "Failed", within=60)
 
 
 def test_rows_that_the_task_refuses(node: NodeCluster, team: str) -> None:
     start(node, team, manifest("rows"), rows='{"question": 7}\n')
     failure = failure_of(node, team, "rows")
-    assert failure["reason"] == "BadInput"
+    assert failure["reason"] == "BadInput", failure
     assert "question" in failure["message"]
     eventually(lambda: status_of(node, team, "rows")["phase"] == "Failed", within=60)
 
