@@ -3,7 +3,7 @@
     UNISD_VLLM=/path/to/vllm python -m bench.push [--shape 7b] [--rank 64] [--pushes 5]
 
 Starts vLLM with random weights and an agent before it, as a run on one machine does. A push is everything between the
-adapter on the trainer's device and the server's word that it holds it. What was measured with it: bench/results/.
+adapter on the trainer's device and the server's word that it holds it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from unisd.config.run import RunSpec
 from unisd.config.serving import SERVER_ENVIRONMENT, serve_arguments
 from unisd.local.rollout import Plan, carry_on
 from unisd.local.servers import vllm_program
-from unisd.rollouts.policy import policy_body
+from unisd.rollouts.adapter import policy_body
 from unisd.rollouts.types import Completion, Sampling
 from unisd.rollouts.vllm_engine import ClientSettings, Policy, VllmEngine
 
