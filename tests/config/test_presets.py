@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from unisd.config.base import ConfigError
-from unisd.config.load import load_run, parse_run, plain
+from unisd.config.load import load_cluster_run, load_run, parse_cluster_run, parse_run, plain
 from unisd.config.presets import BASELINES, PRESETS
 from unisd.config.resolve import evaluated_tasks, resolve
 
@@ -239,8 +239,9 @@ def test_paths_are_relative_to_the_manifest(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_is_valid_and_round_trips(path):
-    run = load_run(path)
-    again = parse_run(json.loads(json.dumps(plain(run))))
+    on_a_cluster = "configMap" in path.read_text()
+    run = load_cluster_run(path) if on_a_cluster else load_run(path)
+    again = (parse_cluster_run if on_a_cluster else parse_run)(json.loads(json.dumps(plain(run))))
     assert again == run
     assert resolve(again.spec) == resolve(run.spec)
     assert copy.deepcopy(run) == run
