@@ -67,7 +67,7 @@ def carry_out(case):
 def main():
     torch.set_num_threads(1)
     for case in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
-        faulthandler.dump_traceback_later(100, exit=True)  # shows where it hangs, if it does
+        faulthandler.dump_traceback_later(300, exit=True)  # shows where it hangs, if it does
         write_json(Path(case["root"]) / f"ended-{RANK}.json", carry_out(case))
 
 

@@ -168,7 +168,7 @@ def test_in_bfloat16_what_is_trained_is_float32(ranks, name):
     assert all(value.dtype == torch.float32 for value in found.values())
     assert 0 < max(float((found[key] - expected[key]).abs().max()) for key in expected) < 5e-3
     steps = [read_jsonl(ranks.arm(n) / "metrics.jsonl") for n in (name, kind)]
-    assert steps[0][0]["loss"] == pytest.approx(steps[1][0]["loss"], rel=0.1)
+    assert steps[0][0]["loss"] == pytest.approx(steps[1][0]["loss"], rel=0.2)
 
 
 @pytest.mark.parametrize("name", ["lora-1", "lora-2", "lora-3", "full-1", "full-2", "full-3"])
