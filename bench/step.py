@@ -77,7 +77,7 @@ def _sizes(hidden: int, inner: int, layers: int, heads: tuple[int, int], vocabul
 
 
 SHAPES = {
-    "tiny": Shape(_sizes(64, 128, 2, (4, 2), 512), 12, 20, (32, 28, 22, 16)),
+    "tiny": Shape(_sizes(64, 128, 2, (2, 1), 512), 12, 20, (32, 28, 22, 16)),
     "0.5b": Shape({**_sizes(896, 4864, 24, (14, 2), 151936), "tie_word_embeddings": True}),
     "7b": Shape(_sizes(3584, 18944, 28, (28, 4), 152064)),
 }
