@@ -6,6 +6,7 @@ The table of docs/operator/design.md, "Phases".
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from unisd.config.serving import trains_on_servers
 from unisd.stages import CLOSING
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import Component, Stage
@@ -121,7 +122,7 @@ def _stage_objects(desire: Desire, attempt: Attempt) -> Sequence[Object]:
         case "prepare":
             return stage_job.prepare_objects(attempt)
         case "contexts":
-            servers = rollout_objects(attempt, desire.key) if needs.has_servers(desire.run.spec) else []
+            servers = rollout_objects(attempt, desire.key) if needs.asks_servers(desire.run, None) else []
             return [*servers, *stage_job.contexts_objects(attempt)]
         case "push":
             return stage_job.push_objects(attempt)
@@ -134,14 +135,14 @@ def _training(desire: Desire, attempt: Attempt) -> Sequence[Object]:
     arm = needs.arm_named(desire.run, attempt.arm)
     if not arm.trains:
         return []
-    servers = rollout_objects(attempt, desire.key) if needs.samples_from_servers(desire.run.spec, arm) else []
+    servers = rollout_objects(attempt, desire.key) if trains_on_servers(desire.run.spec, arm) else []
     budgets = [budget(attempt)] if desire.settings.pod_disruption_budgets.enabled else []
     return [*servers, *budgets, *trainer.trainer_objects(attempt)]
 
 
 def _evaluation(desire: Desire, attempt: Attempt, component: Component) -> Sequence[Object]:
     """An evaluation with its servers, the training's own if it had any."""
-    servers = rollout_objects(attempt, desire.key) if needs.has_servers(desire.run.spec) else []
+    servers = rollout_objects(attempt, desire.key) if needs.asks_servers(desire.run, attempt.arm) else []
     unread = component.waiting is not None and component.waiting.reason == "ResultsUnread"
     again = stage_job.results_objects(attempt) if unread else []
     return [*servers, *stage_job.evaluate_objects(attempt), *again]

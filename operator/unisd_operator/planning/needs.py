@@ -2,19 +2,15 @@
 
 from unisd.config.resolve import Arm
 from unisd.config.run import RunSpec
+from unisd.config.serving import evaluates_on_servers
 from unisd_operator.api.resource import RunResource
 
 CODE_TASKS = frozenset({"mbpp", "humaneval"})
 
 
-def has_servers(spec: RunSpec) -> bool:
-    """Whether rollout servers exist at all; with `rollout.engine: transformers` every stage generates by itself."""
-    return spec.rollout.engine == "vllm"
-
-
-def samples_from_servers(spec: RunSpec, arm: Arm) -> bool:
-    """Whether an arm's training has rollout servers beside it."""
-    return has_servers(spec) and arm.samples
+def asks_servers(run: RunResource, arm: str | None) -> bool:
+    """Whether the evaluation of an arm, or the making of contexts where there is none, generates on rollout servers."""
+    return run.spec.rollout.engine == "vllm" if arm is None else evaluates_on_servers(run.spec, arm_named(run, arm))
 
 
 def arm_named(run: RunResource, name: str | None) -> Arm:

@@ -7,6 +7,7 @@ preparation, the push to a hub, and a trainer that reports to a tracker reach be
 from collections.abc import Sequence
 from typing import Any
 
+from unisd.config.serving import trains_on_servers
 from unisd_operator.api import names as api
 from unisd_operator.planning import needs, ports
 from unisd_operator.planning.metadata import Attempt, Object, make
@@ -45,7 +46,7 @@ def client_policy(attempt: Attempt, role: api.Role) -> Object:
     """A stage that asks rollout servers and the grader: evaluation, contexts."""
     spec = attempt.run.spec
     outwards = [_DNS]
-    outwards += [_to_servers(attempt)] if needs.has_servers(spec) else []
+    outwards += [_to_servers(attempt)] if needs.asks_servers(attempt.run, attempt.arm) else []
     outwards += [_to_grader(attempt)] if needs.uses_grader(spec) else []
     return _policy(attempt, role, _metrics(attempt), outwards)
 
@@ -101,7 +102,7 @@ def _to_grader(attempt: Attempt) -> Object:
 
 
 def _samples(attempt: Attempt) -> bool:
-    return needs.samples_from_servers(attempt.run.spec, needs.arm_named(attempt.run, attempt.arm))
+    return trains_on_servers(attempt.run.spec, needs.arm_named(attempt.run, attempt.arm))
 
 
 def _pods(labels: dict[str, str]) -> Object:

@@ -57,7 +57,7 @@ def pod_template(attempt: Attempt, role: Role, block: Runs, env: Sequence[Object
     own: Container = run.spec.preparation if block == "preparation" else run.spec.evaluation
     volumes, mounts = storage.mounts(run, read_only=False)
     config, config_mount = config_map.volume(attempt)
-    computes = role in ("contexts", "evaluate") and not needs.has_servers(run.spec)
+    computes = role in ("contexts", "evaluate") and not needs.asks_servers(run, attempt.arm)
     shm = [memory_volume("shm", sizes.size(run.spec).shm * 1024)] if computes else []
     shm_mount = [{"name": "shm", "mountPath": "/dev/shm"}] if computes else []
     program = Program(
@@ -96,6 +96,8 @@ def _resources(attempt: Attempt, role: Role, block: Container, computes: bool) -
 def _helpers(attempt: Attempt) -> list[Object]:
     """Where a client finds its servers and the grader."""
     spec = attempt.run.spec
-    servers = [secret.reference(attempt), rollout_address(attempt)] if needs.has_servers(spec) else []
+    servers = (
+        [secret.reference(attempt), rollout_address(attempt)] if needs.asks_servers(attempt.run, attempt.arm) else []
+    )
     grader = [grader_address(attempt.run)] if needs.uses_grader(spec) else []
     return [*servers, *grader]

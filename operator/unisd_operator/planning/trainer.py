@@ -5,6 +5,7 @@ Pure. The Job never retries: attempts are the operator's, so that two can never 
 
 from typing import Any
 
+from unisd.config.serving import trains_on_servers
 from unisd_operator.planning import config_map, needs, ports, secret, sizes, storage
 from unisd_operator.planning.grader import address as grader_address
 from unisd_operator.planning.metadata import Attempt, Object, make
@@ -108,7 +109,7 @@ def _helpers(attempt: Attempt) -> list[Object]:
     """Where the trainer finds its rollout servers and the grader."""
     spec = attempt.run.spec
     found = []
-    if needs.samples_from_servers(spec, needs.arm_named(attempt.run, attempt.arm)):
+    if trains_on_servers(spec, needs.arm_named(attempt.run, attempt.arm)):
         found += [secret.reference(attempt), rollout_address(attempt)]
     if needs.grades_while_training(spec):
         found.append(grader_address(attempt.run))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from unisd.config.resolve import Arm
-from unisd_operator.planning import needs, rollout, stage_job, trainer
+from unisd.config.serving import evaluates_on_servers
+from unisd_operator.planning import rollout, stage_job, trainer
 from unisd_operator.planning.metadata import Attempt, Object, hashed, make
 
 KIND = "kueue.x-k8s.io/v1beta2/Workload"
@@ -29,7 +30,7 @@ def pod_sets(attempt: Attempt, arm: Arm) -> Sequence[Object]:
     """Rollout servers and trainers, from the templates that run. What evaluates by itself takes the trainer's place."""
     spec = attempt.run.spec
     sets = []
-    if needs.has_servers(spec):
+    if evaluates_on_servers(spec, arm):
         sets.append(_pod_set("rollout", spec.rollout.replicas, rollout.pod_template(attempt)))
     if arm.trains:
         sets.append(_pod_set("trainer", spec.trainer.num_nodes, trainer.pod_template(attempt)))

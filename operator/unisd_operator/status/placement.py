@@ -6,10 +6,10 @@ such components could keep each other waiting for ever.
 
 from dataclasses import dataclass
 
+from unisd.config.serving import evaluates_on_servers, trains_on_servers
 from unisd_operator.api.names import Role
 from unisd_operator.api.status import Component, Waiting
 from unisd_operator.observed import PodState
-from unisd_operator.planning.needs import has_servers, samples_from_servers
 from unisd_operator.status.attempts import fail, release
 from unisd_operator.status.deadlines import not_placed
 from unisd_operator.status.failures import failure
@@ -69,8 +69,8 @@ def _reads_results(arm: Component) -> bool:
 def _pods(turn: Turn, arm: Component) -> _Pods:
     evaluating = arm.phase == "Evaluating"
     role: Role = "evaluate" if evaluating else "train"
-    served = has_servers(turn.spec) if evaluating else samples_from_servers(turn.spec, turn.arms[arm.name])
-    servers = turn.spec.rollout.replicas if served else 0
+    served = evaluates_on_servers if evaluating else trains_on_servers
+    servers = turn.spec.rollout.replicas if served(turn.spec, turn.arms[arm.name]) else 0
     workers = 1 if evaluating else turn.spec.trainer.num_nodes
     return _Pods(role, turn.pods(arm, role), workers, turn.pods(arm, "rollout"), servers)
 
