@@ -14,7 +14,7 @@ from unisd.stages import StageKind
 STAGES: dict[StageKind, str] = {
     "prepare": "unisd.prepare:prepare",
     "contexts": "unisd.contexts.build:build",
-    "train": "unisd.launch:train",
+    "train": "unisd.execution.launch:train",
     "evaluate": "unisd.evaluation.evaluate:evaluate",
     "report": "unisd.evaluation.report:report",
     "push": "unisd.push:push",

@@ -45,7 +45,7 @@ def show_stages(directory: Path, found: "tuple[Stage, ...]") -> None:
     """Prints stages with what each needs, and whether it is finished."""
     from rich.table import Table
 
-    from unisd.record import is_finished
+    from unisd.execution.record import is_finished
     from unisd.rundir import RunDir
 
     table = Table(box=None, pad_edge=False, title=f"stages of {directory}", title_justify="left")

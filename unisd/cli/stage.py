@@ -13,8 +13,8 @@ from unisd.cli.local import run_stages
 
 if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
+    from unisd.execution.process import Outcome
     from unisd.job import Job
-    from unisd.process import Outcome
     from unisd.rundir import Json
     from unisd.stages import Stage, StageKind
 
@@ -52,10 +52,18 @@ def _contexts_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_stage(options: argparse.Namespace) -> int:
     """Carries out one stage of a run in this process; the exit code."""
+    from unisd.execution.process import (
+        Stopped,
+        carry_out,
+        failure,
+        keeps_the_record,
+        own_output,
+        stopped,
+        stopped_by_sigterm,
+    )
+    from unisd.execution.termination import result_of
     from unisd.failures import StageError
     from unisd.metrics.progress import Progress
-    from unisd.process import Stopped, carry_out, failure, keeps_the_record, own_output, stopped, stopped_by_sigterm
-    from unisd.termination import result_of
 
     with own_output(), stopped_by_sigterm():
         try:
@@ -80,9 +88,9 @@ def _served(job: "Job", stage: "Stage") -> AbstractContextManager[None]:
 
 
 def _results(options: argparse.Namespace) -> int:
+    from unisd.execution.process import Outcome, failure, own_output
+    from unisd.execution.termination import result_of
     from unisd.failures import StageError
-    from unisd.process import Outcome, failure, own_output
-    from unisd.termination import result_of
 
     with own_output():
         try:
@@ -99,9 +107,9 @@ def _job(options: argparse.Namespace, kind: str) -> "tuple[Job, Stage]":
     """The stage that the options name. Raises StageError if there is none."""
     from unisd.config.base import ConfigError
     from unisd.config.load import load_run
+    from unisd.execution.process import attempt_number
     from unisd.failures import StageError
     from unisd.job import Job
-    from unisd.process import attempt_number
     from unisd.rundir import RunDir
     from unisd.stages import stages
 
@@ -122,8 +130,8 @@ def _job(options: argparse.Namespace, kind: str) -> "tuple[Job, Stage]":
 
 def _end(outcome: "Outcome", result: "Json") -> int:
     """Tells how a stage ended, to whoever reads the log and to the operator."""
-    from unisd.masking import secrets_in
-    from unisd.termination import leave
+    from unisd.execution.masking import secrets_in
+    from unisd.execution.termination import leave
 
     if outcome.reason is not None:
         complain(f"{outcome.reason}: {outcome.message}")

@@ -18,11 +18,11 @@ from typing import Any
 
 from unisd.config.load import plain
 from unisd.config.run import SelfDistillRun
+from unisd.execution.record import begin, finish, is_finished
 from unisd.failures import StageError, is_disk_full, reason_of
 from unisd.local.child import Assignment, carry_out
 from unisd.local.servers import Servers, uses_servers, vllm_program
 from unisd.local.state import ENDED, StageState, log_tail, refresh
-from unisd.record import begin, finish, is_finished
 from unisd.rundir import RunDir, read_json, write_json
 from unisd.stages import CLOSING, Stage
 

@@ -1,15 +1,14 @@
 """The last words of a container: what they hold, how long they are, and that the operator can read them."""
 
-
 import pytest
 from unisd_operator.status.results import message, read_progress
 
+from unisd.execution.process import Outcome, failure
+from unisd.execution.termination import LIMIT, leave, result_of
 from unisd.failures import StageError
 from unisd.job import Job
-from unisd.process import Outcome, failure
 from unisd.rundir import RunDir, write_json
 from unisd.stages import stages
-from unisd.termination import LIMIT, leave, result_of
 
 SCORE = {"task": "cos_e", "metric": "accuracy", "score": 0.5, "low": 0.25, "high": 0.75, "items": 8}
 PROGRESS = {

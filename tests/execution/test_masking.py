@@ -3,7 +3,7 @@
 import io
 import sys
 
-from unisd.masking import MASK, mask_output, masked, secrets_in
+from unisd.execution.masking import MASK, mask_output, masked, secrets_in
 
 
 def test_secrets_are_known_by_the_names_of_their_variables():

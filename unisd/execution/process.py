@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from unisd.execution.masking import mask_output
+from unisd.execution.record import begin, finish, is_finished
 from unisd.failures import Reason, StageError, is_disk_full
 from unisd.job import Job, stage_function
-from unisd.masking import mask_output
-from unisd.record import begin, finish, is_finished
 from unisd.rundir import write_json
 from unisd.stages import Stage
 

@@ -2,7 +2,7 @@
 
 The stage `train` begins here, in pods and on one machine. SIGTERM does not reach the workers, whom torchrun
 would kill: they find a file, agree to stop, write their checkpoint together and end by themselves. What they ended with
-comes back as files, since torchrun answers 1 for every exit code. What a worker does is `unisd.worker`'s.
+comes back as files, since torchrun answers 1 for every exit code. What a worker does is `unisd.execution.worker`'s.
 """
 
 import logging
@@ -117,7 +117,7 @@ def _torchrun(folder: Path, processes: int) -> None:
     # In a pod the rendezvous stands in PET_*; on one machine any free port will do.
     alone = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", folder.name]
     where = [] if "PET_MASTER_ADDR" in os.environ else alone
-    given = parse_args([*once, *where, "-m", "unisd.worker", str(folder)])  # type: ignore[no-untyped-call]
+    given = parse_args([*once, *where, "-m", "unisd.execution.worker", str(folder)])  # type: ignore[no-untyped-call]
     config, command, arguments = config_from_args(given)
     elastic_launch(config, command)(*arguments)
 

@@ -11,11 +11,11 @@ import urllib.request
 
 import pytest
 
-from unisd import process
 from unisd.config.load import plain
+from unisd.execution import process
+from unisd.execution.process import carry_out
 from unisd.failures import StageError
 from unisd.job import Job
-from unisd.process import carry_out
 from unisd.rundir import RunDir, read_json, write_json
 from unisd.stages import stages
 
@@ -142,7 +142,7 @@ def test_a_stage_serves_its_progress_and_sigterm_ends_it_with_its_code(pod, make
     asleep = directory.root / "asleep"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    sleeps = f"import pathlib, time\nfrom unisd import process\n\ndef sleep(job):\n    job.progress.update(1, 4)\n    pathlib.Path({str(asleep)!r}).touch()\n    time.sleep(60)\n"
+    sleeps = f"import pathlib, time\nfrom unisd.execution import process\n\ndef sleep(job):\n    job.progress.update(1, 4)\n    pathlib.Path({str(asleep)!r}).touch()\n    time.sleep(60)\n"
     program = f"{sleeps}\nprocess.stage_function = lambda kind: sleep\n{MAIN}"
     arguments = ("prepare", "-f", directory.manifest, "--directory", directory.root)
     child, words = pod(*arguments, program=program, UNISD_METRICS_PORT=str(port))

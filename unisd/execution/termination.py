@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unisd.execution.masking import masked
+from unisd.execution.process import Outcome
 from unisd.job import Job
-from unisd.masking import masked
-from unisd.process import Outcome
 from unisd.rundir import Json, RunDir, read_json
 from unisd.stages import Stage
 

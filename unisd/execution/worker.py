@@ -1,6 +1,6 @@
-"""One process of a training that has several: `python -m unisd.worker FOLDER`, started by torchrun.
+"""One process of a training that has several: `python -m unisd.execution.worker FOLDER`, started by torchrun.
 
-Reads what to do from the folder and leaves there what it ended with, both for `unisd.launch`.
+Reads what to do from the folder and leaves there what it ended with, both for `unisd.execution.launch`.
 """
 
 import ctypes
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
+from unisd.execution.process import Outcome, attempt, own_output
 from unisd.job import Job
 from unisd.metrics.progress import Progress
-from unisd.process import Outcome, attempt, own_output
 from unisd.rundir import RunDir, read_json, write_json
 
 _PR_SET_PDEATHSIG = 1
