@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ def trainers(cluster: NodeCluster, namespace: str) -> dict[str, str]:
 
 
 def steps_of(folder: Path, attempt: int) -> list[int]:
-    """Steps that an attempt has made so far, from the claim."""
+    """Steps that an attempt has made so far or taken over, from the claim."""
+    return [json.loads(line)["step"] for line in _lines(folder, attempt)]
+
+
+def taken_over(folder: Path, attempt: int) -> int:
+    """How many steps an attempt has from the one before: their figures, measured times included, are the same."""
+    both = zip(_lines(folder, attempt - 1), _lines(folder, attempt), strict=False)
+    return sum(1 for _ in takewhile(lambda lines: lines[0] == lines[1], both))
+
+
+def _lines(folder: Path, attempt: int) -> list[str]:
     texts = [file.read_text() for file in folder.glob(f"runs/*/components/{ARM}/{attempt}/train/metrics.jsonl")]
-    return [json.loads(line)["step"] for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [line for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
