@@ -45,7 +45,7 @@ def serve_arguments(spec: RunSpec, model: str, adapters: bool, components: int =
 def _lora(spec: RunSpec, components: int) -> list[str]:
     """Two adapters at once, so that the next version can arrive while the last is still in use.
 
-    No more where components share a server: their requests take turns. vLLM 0.20.2 read memory out of bounds with 13.
+    No more where components share a server: their requests take turns.
     """
     rank = max_lora_rank(spec.model.lora.rank)
     held = ["--max-loras", "2", "--max-cpu-loras", str(HELD_ADAPTERS * components)]
