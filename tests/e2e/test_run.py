@@ -39,19 +39,19 @@ def test_three_components_run_to_their_end(node: NodeCluster, team: str) -> None
         assert 0 <= accuracy["low"] <= accuracy["score"] <= accuracy["high"] <= 1
     directory = claim / "runs" / run["metadata"]["uid"]
     report = json.loads((directory / "report/report.json").read_text())
-    assert {arm["arm"] for arm in report["arms"]} == set(ARMS)
+    assert set(report["arms"]) == set(ARMS)
 
     sampled = manifest["spec"]["task"]["maxTrainExamples"]
-    assert watch.answered["star-1"] >= sampled + rows, watch.answered
-    assert watch.answered["agreement-1"] >= sampled + rows, watch.answered
-    assert watch.answered["sft-1"] >= rows, watch.answered
-    for arm in ("star-1", "agreement-1"):
-        (metrics,) = directory.glob(f"components/{arm}/*/train/metrics.jsonl")
-        steps = [json.loads(line) for line in metrics.read_text().splitlines()]
-        assert all(step["logp_difference"] < 0.1 and step["policy_lag"] == 0 for step in steps), steps
+    for arm in ARMS:
+        samples = arm != "sft-1"
+        assert watch.answered[arm] >= rows + samples * sampled, watch.answered
+        if samples:
+            (metrics,) = directory.glob(f"components/{arm}/*/train/metrics.jsonl")
+            steps = [json.loads(line) for line in metrics.read_text().splitlines()]
+            assert all(step["logp_difference"] < 0.1 and step["policy_lag"] == 0 for step in steps), steps
     heading, *shown = watch.lines.splitlines()
     assert heading.split() == ["NAME", "PHASE", "COMPONENTS", "PROGRESS", "REASON", "AGE"]
-    assert shown[-1].split()[:4] == ["e2e", "Succeeded", "3/3", "100"]
+    assert shown[-1].split()[:4] == ["e2e", "Succeeded", f"{len(ARMS)}/{len(ARMS)}", "100"]
 
 
 def ended(node: NodeCluster, namespace: str) -> dict[str, Any] | None:
