@@ -58,7 +58,8 @@ class Watch:
             if address:
                 with urllib.request.urlopen(f"http://{address}:{METRICS}/metrics", timeout=5) as answer:
                     found = ANSWERED.findall(answer.read().decode())
-                self._latest[key_of(pod)] = int(sum(map(float, found)))
+                key = key_of(pod)  # a server that ends takes its count away before its agent does
+                self._latest[key] = max(self._latest.get(key, 0), int(sum(map(float, found))))
 
 
 def key_of(pod: dict[str, Any]) -> str:
