@@ -4,6 +4,7 @@ Called by `unisd status`, `logs`, `fetch` and `upload`. Knows labels of children
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -35,8 +36,9 @@ class Cluster:
     def __init__(self, namespace: str | None, context: str | None) -> None:
         try:
             kubeconfig: Any = config
-            kubeconfig.load_kube_config(context=context)
-            _, active = kubeconfig.list_kube_config_contexts()
+            file = os.environ.get("KUBECONFIG")  # as it is now: the client read it when it was imported
+            kubeconfig.load_kube_config(file, context=context)
+            _, active = kubeconfig.list_kube_config_contexts(file)
         except config.ConfigException as error:
             raise ClusterError(f"no cluster: {error}; set KUBECONFIG, or give --context") from None
         self.namespace: str = namespace or active["context"].get("namespace", "default")
