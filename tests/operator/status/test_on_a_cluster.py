@@ -27,7 +27,7 @@ def busy() -> Iterator[Cluster]:
         running.add_volumes(40)
         running.add_fake_node("small", gpus=1, labels={"pool": "small"})
         running.add_fake_node("three", gpus=3, labels={"pool": "three"})
-        operator = Operator(running, retrySeconds=1.0, statusSeconds=1.0)
+        operator = Operator(running, retrySeconds=1.0, statusSeconds=1.0, leaderElection=False)
         eventually(operator.leads)
         yield running
 
