@@ -67,25 +67,18 @@ async def reconcile(world: World, key: Key) -> float | None:
         run = await write_status(world, run, status)
     if world.store.knows(run.uid):
         world.metrics.update(key, status)
-    first = before.observed_generation < 0
     try:
-        again = run.run is not None and await _act(world, run, observed, only_claim=first)
+        again = run.run is not None and await _act(world, run, observed)
     finally:
         for item in news(before, status):
             await tell(world.client, run, item)
-    if first:
-        return 0.0
     return _SOON if again else _next_look(world, run, observed)
 
 
-async def _act(world: World, run: RunResource, observed: Observed, only_claim: bool) -> bool:
-    """Carries out what follows from the status; whether the status is to be derived again for it.
-
-    The first turn of a run makes its claim and no more: of many that come at once all begin, before one goes on.
-    """
+async def _act(world: World, run: RunResource, observed: Observed) -> bool:
+    """Carries out what follows from the status; whether the status is to be derived again for it."""
     actor = Actor(world.client, world.store, world.settings.resync_seconds)
-    found = plan(run, observed, world.settings, world.secret)
-    return await carry_out(actor, run, found.claim_alone if only_claim else found)
+    return await carry_out(actor, run, plan(run, observed, world.settings, world.secret))
 
 
 async def observe(world: World, run: RunResource) -> Observed:

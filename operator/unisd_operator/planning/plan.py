@@ -36,11 +36,6 @@ class Plan:
     finish: tuple[ChildState, ...] = ()
     """Workloads to be told that their component has ended (condition Finished)."""
 
-    @property
-    def claim_alone(self) -> "Plan":
-        """Of this plan what makes the claim."""
-        return Plan(apply=tuple(item for item in self.apply if item["kind"] == "PersistentVolumeClaim"))
-
 
 def plan(run: RunResource, observed: Observed, settings: Settings, secret: bytes) -> Plan:
     """What a run wants now.

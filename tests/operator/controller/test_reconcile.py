@@ -100,10 +100,7 @@ def world(server: Server) -> World:
 
 
 def turn(world: World) -> float | None:
-    """A turn, and the next where it asks for one at once."""
-    while (wait := asyncio.run(reconcile(world, KEY))) == 0.0:
-        pass
-    return wait
+    return asyncio.run(reconcile(world, KEY))
 
 
 def job_pod(server: Server, role: str, **status: Any) -> dict[str, Any]:
@@ -121,15 +118,6 @@ def test_the_status_is_written_before_the_first_child(world: World, server: Serv
     assert ("create", "Job", "exp-prepare-1") in server.calls
     assert server.calls.index(("create", "PersistentVolumeClaim", "exp")) == 1
     assert server.objects["SelfDistillRun", "exp"]["status"]["phase"] == "Preparing"
-
-
-def test_the_first_turn_makes_the_claim_alone_so_that_of_many_runs_all_begin(world: World, server: Server) -> None:
-    assert asyncio.run(reconcile(world, KEY)) == 0.0
-    assert server.verbs("PersistentVolumeClaim", "ConfigMap", "NetworkPolicy", "Job") == [
-        ("create", "PersistentVolumeClaim", "exp")
-    ]
-    asyncio.run(reconcile(world, KEY))
-    assert ("create", "Job", "exp-prepare-1") in server.calls
 
 
 def test_a_frozen_child_is_never_taken_over_from_somebody_else(world: World, server: Server) -> None:
