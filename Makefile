@@ -49,12 +49,13 @@ rollout-cpu: $(STAMP) ## vLLM for CPUs in an environment of its own, unless it i
 cluster-tools: $(STAMP) ## build the programs of the test cluster, unless they are there (needs Go)
 	$(BIN)/python -m tests.cluster.binaries
 
-node-tools: ## install the programs of a real node, if there are none (Debian, as root)
+node-tools: $(STAMP) ## install or build the programs of a real node, if there are none (Debian, as root)
 	for program in containerd runc conntrack iptables ip buildah debootstrap /usr/lib/cni/bridge; do \
 		command -v $$program >/dev/null && continue; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends containerd \
 			runc containernetworking-plugins conntrack iptables iproute2 buildah debootstrap >/dev/null; break; \
 	done
+	$(BIN)/python -m tests.cluster.binaries kubelet kube-proxy coredns
 
 cluster: $(STAMP) $(if $(NODE),node-tools) ## a Kubernetes control plane with simulated nodes (NODE=1: a real one), until Ctrl-C; prints its kubeconfig
 	$(BIN)/python -m tests.cluster $(if $(NODE),--node)
@@ -72,7 +73,7 @@ e2e-full: $(STAMP) cluster-tools ## the operator, killed after every single call
 	UNISD_E2E_FULL=1 $(BIN)/python -m pytest tests/operator/controller/test_faults.py
 
 unit: $(STAMP) ## the fast tests alone
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not cluster and not node"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not cluster and not node and not vllm"
 
 check: $(STAMP) ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

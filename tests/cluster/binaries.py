@@ -1,6 +1,7 @@
 """The programs of the test cluster: built once from the Go modules in `tools/`, kept by the content of their module.
 
-`binary` is called by the cluster and by tests; `python -m tests.cluster.binaries` (`make cluster-tools`) builds all.
+`binary` is called by the cluster and by tests; `python -m tests.cluster.binaries` (`make cluster-tools`) builds those
+of a control plane and its tests, with names those named.
 Starts nothing.
 """
 
@@ -66,6 +67,7 @@ PROGRAMS = {
     "promtool": Program("prometheus", "github.com/prometheus/prometheus/cmd/promtool", tags="remove_all_sd"),
     "prometheus": Program("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags="remove_all_sd"),
 }
+OF_NODE = ("kubelet", "kube-proxy", "coredns")
 
 
 def binary(name: str) -> Path:
@@ -123,8 +125,8 @@ def _go(*arguments: str, cwd: Path) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Builds the programs named, or all, and prints their paths."""
-    for name in names or PROGRAMS:
+    """Builds the programs named, or all of a cluster without a real node, and prints their paths."""
+    for name in names or [program for program in PROGRAMS if program not in OF_NODE]:
         begin = time.monotonic()
         path = binary(name)
         print(f"{time.monotonic() - begin:6.1f} s  {path}", flush=True)
