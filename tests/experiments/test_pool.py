@@ -66,6 +66,8 @@ def test_as_many_at_once_as_there_are_gpus_and_each_with_its_own(manifests):
 def test_an_interrupt_stops_all_and_starts_no_more(manifests):
     paths = manifests("stuck", "later")
     script = (
+        # Whoever started the tests in the background had them ignore SIGINT.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from pathlib import Path; from unisd.experiments.pool import Pool, run_all\n"
         f"codes = run_all([Path(p) for p in {[str(path) for path in paths]!r}], Pool(), lambda _line: None,"
         f" [sys.executable, '-c', {PROGRAM!r}])\nprint(codes)"

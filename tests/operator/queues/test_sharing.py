@@ -33,7 +33,7 @@ def node(shared: Cluster) -> Iterator[None]:
 def test_two_runs_that_need_two_gpus_each_complete_on_three(shared: Cluster, node: None) -> None:
     """The second has one GPU in its hands for as long as it may, gives it back, and asks again until it gets two."""
     namespace = shared.create_namespace()
-    shared.apply(manifest("first", trains="12s"), namespace=namespace)
+    shared.apply(manifest("first", trains="25s"), namespace=namespace)
     reaches(shared, namespace, "first", "Training")
     shared.apply(manifest("second", preRunningDeadlineSeconds=3), namespace=namespace)
     waits = reaches(shared, namespace, "second", "Starting", says="Insufficient nvidia.com/gpu")
