@@ -24,8 +24,9 @@ from unisd_operator.planning.plan import plan
 from unisd_operator.settings import Settings
 from unisd_operator.status import derive_status, due
 
-# Seconds that a Job may be without pods before its Events are asked why, and between two questions.
-_JOB_PATIENCE = 3.0
+# Seconds that a Job may be without pods before its Events are asked why, and between two questions. For an answer the
+# API server reads all Events of the namespace, and controllers that are busy take seconds to make the pods.
+_JOB_PATIENCE = 10.0
 _REFUSED_AGAIN = 10.0
 # Seconds until a status is derived again since the API server refused something: its words may change every time.
 _SOON = 0.2

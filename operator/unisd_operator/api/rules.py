@@ -1,5 +1,8 @@
 """What the API server refuses beyond types and bounds: one table of CEL rules, read by `schema`.
 
+Every rule is evaluated at each write, those of status too, and a field that is read costs more than what is done with
+it: the rules read few, and first what is mostly missing.
+
 `unisd.config.resolve` says the same for one machine, and the corpus in tests/operator/api holds the two together.
 Left to it alone, since CEL cannot know: LEFT_TO_THE_OPERATOR.
 """
@@ -92,6 +95,12 @@ _ALONE = _value("features", "alone", "false")
 _SKIPPED = _value("training", "lossTokensToSkip", "self.?training.?lossTokensToSkip.orValue(0)")
 _BELOW_ROOT = r"!self.matches('^/|(^|/)[.][.](/|$)')"
 _IN_CLAIM = "must be a path in the claim, relative to its root and without .."
+
+
+def _unread_by() -> dict[str, list[str]]:
+    """Blocks of a component, and the baselines that do not read them."""
+    blocks = dict.fromkeys(block for unread in UNREAD.values() for block in unread)
+    return {block: [preset for preset, unread in UNREAD.items() if block in unread] for block in blocks}
 
 
 def _of(expression: str, it: str = "self") -> str:
@@ -246,16 +255,15 @@ _COMPONENT = (
     *(
         Rule(
             "spec.components[]",
-            f"{_of(_PRESET)} != '{preset}' || !has(self.{block})",
-            f"has no effect on the baseline {preset}: remove it",
+            f"!has(self.{block}) || !({_of(_PRESET)} in {_listed(presets)})",
+            f"has no effect on the baseline{'s' * (len(presets) > 1)} {', '.join(presets)}: remove it",
             f".{block}",
         )
-        for preset, unread in UNREAD.items()
-        for block in unread
+        for block, presets in _unread_by().items()
     ),
     Rule(
         "spec.components[]",
-        f"{_of(_TEACHES)} || !has(self.sampling) || !has(self.sampling.onPolicy)",
+        f"!has(self.sampling) || !has(self.sampling.onPolicy) || {_of(_TEACHES)}",
         "has no effect on a baseline without a teacher: remove it",
         ".sampling.onPolicy",
     ),
@@ -300,17 +308,25 @@ _PODS = tuple(
     )
     for block in ("preparation", "rollout", "trainer", "evaluation")
 )
-# Compared where a field may be missing before or after, so that neither adding nor removing it passes unseen.
+
+
+def _kept(field: str, required: bool) -> str:
+    """Neither adding nor removing a field passes unseen."""
+    same = f"self.{field} == oldSelf.{field}"
+    return same if required else f"has(self.{field}) ? has(oldSelf.{field}) && {same} : !has(oldSelf.{field})"
+
+
 _IMMUTABLE = tuple(
     Rule(
         "spec",
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        f"{field} is immutable: make another run (it can use the same claim, and finds what is prepared there)",
-        f".{field}",
+        _kept(info.alias or name, info.is_required()),
+        f"{info.alias or name} is immutable: make another run (it can use the same claim, and finds what is prepared "
+        "there)",
+        f".{info.alias or name}",
         "FieldValueForbidden",
     )
-    for field in (info.alias or name for name, info in RunSpec.model_fields.items())
-    if field not in MUTABLE
+    for name, info in RunSpec.model_fields.items()
+    if (info.alias or name) not in MUTABLE
 )
 
 RULES: tuple[Rule, ...] = (*_RUN, *_MODEL, *_TASK, *_STORAGE, *_COMPONENT, *_PODS, *_IMMUTABLE)
