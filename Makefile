@@ -9,8 +9,11 @@ EXTRAS := --extra operator --extra train --extra quickstart --extra wandb --extr
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock"
 LOCK := $(COMPILE) pyproject.toml
+# What runs a cluster with a real node, in the order that builds it fastest; and the tests that need it, the basic ones first.
+OF_NODE := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy coredns helm
+ON_NODE := tests/images tests/cluster tests/e2e
 
-.PHONY: help setup quickstart study test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full generate lock clean
+.PHONY: help setup quickstart study test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full as-root generate lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,16 +52,19 @@ rollout-cpu: $(STAMP) ## vLLM for CPUs in an environment of its own, unless it i
 cluster-tools: $(STAMP) ## build the programs of the test cluster, unless they are there (needs Go)
 	$(BIN)/python -m tests.cluster.binaries
 
-node-tools: $(STAMP) ## install or build the programs of a real node, if there are none (Debian, as root)
+as-root:
+	@test "$$(uname)-$$(id -u)" = Linux-0 || { echo "a real node is made of namespaces: it needs Linux, and root" >&2; exit 1; }
+
+node-tools: as-root $(STAMP) ## install or build the programs of a real node, if there are none (Debian, as root)
 	for program in containerd runc conntrack iptables ip buildah debootstrap /usr/lib/cni/bridge; do \
 		command -v $$program >/dev/null && continue; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends containerd \
 			runc containernetworking-plugins conntrack iptables iproute2 buildah debootstrap >/dev/null; break; \
 	done
-	$(BIN)/python -m tests.cluster.binaries kubelet kube-proxy coredns
+	$(BIN)/python -m tests.cluster.binaries $(OF_NODE)
 
-cluster: $(STAMP) $(if $(NODE),node-tools) ## a Kubernetes control plane with simulated nodes (NODE=1: a real one), until Ctrl-C; prints its kubeconfig
-	$(BIN)/python -m tests.cluster $(if $(NODE),--node)
+cluster: $(STAMP) $(if $(NODE),node-tools) ## a Kubernetes control plane with simulated nodes (NODE=1: a real one, the operator on it), until Ctrl-C; prints its kubeconfig
+	$(BIN)/python -m $(if $(NODE),tests.e2e,tests.cluster)
 
 # One after the other: tests on a cluster mind what takes the processor from its controllers.
 test: $(STAMP) browser cluster-tools ## set up, then all tests that need no cluster node
@@ -66,10 +72,11 @@ test: $(STAMP) browser cluster-tools ## set up, then all tests that need no clus
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "cluster and not node"
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -m vllm
 
-e2e: $(STAMP) cluster-tools node-tools ## a whole run and its failures on a real node of this machine (Linux, as root)
-	$(BIN)/python -m pytest -m node
+e2e: node-tools ## a whole run, interruptions and failures on a real node of this machine (Linux, as root)
+	$(BIN)/python -m pytest $(ON_NODE) -m "node and not full"
 
-e2e-full: $(STAMP) cluster-tools ## the operator, killed after every single call that it makes (half an hour)
+e2e-full: node-tools cluster-tools ## every test on a real node; the operator killed after every single call (hours)
+	$(BIN)/python -m pytest $(ON_NODE) -m node
 	UNISD_E2E_FULL=1 $(BIN)/python -m pytest tests/operator/controller/test_faults.py
 
 unit: $(STAMP) ## the fast tests alone

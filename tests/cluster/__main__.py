@@ -5,10 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from tests.cluster import images
 from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
-from tests.cluster.node import NodeCluster
+
+STOP = {signal.SIGINT, signal.SIGTERM}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,28 +17,29 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--nodes", type=int, default=1, help="simulated nodes (default 1)")
     parser.add_argument("--gpus", type=int, default=3, help="GPUs of each of them (default 3)")
     parser.add_argument("--kueue", action="store_true", help="with Kueue")
-    parser.add_argument("--node", action="store_true", help="one real node instead, with the base image (as root)")
     asked = parser.parse_args(arguments)
-    stop = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # handled below, and never in the middle of a start
-    with NodeCluster(asked.gpus) if asked.node else Cluster() as cluster:
-        if isinstance(cluster, NodeCluster):
-            cluster.load_image(images.pause())
-            cluster.load_image(images.base())
-        else:
-            _simulate(cluster, asked.nodes, asked.gpus)
+    hold_signals()
+    with Cluster() as cluster:
+        for number in range(asked.nodes):
+            cluster.add_fake_node(f"node-{number}", asked.gpus)
+        cluster.add_volumes(20)
         if asked.kueue:
             cluster.start_kueue()
-        print(f"export KUBECONFIG={cluster.kubeconfig}")
-        print(f"export PATH={binary('kubectl').parent}:{binary('helm').parent}:$PATH")
-        print(f"# audit log and logs: {cluster.folder}; Ctrl-C ends it", flush=True)
-        signal.sigwait(stop)
+        stay(cluster)
 
 
-def _simulate(cluster: Cluster, nodes: int, gpus: int) -> None:
-    for number in range(nodes):
-        cluster.add_fake_node(f"node-{number}", gpus)
-    cluster.add_volumes(20)
+def hold_signals() -> None:
+    """From here on `stay` answers them, and nothing is ended in the middle of its start."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+
+
+def stay(cluster: Cluster, *hints: str) -> None:
+    """Says how to reach a cluster, in words that a shell takes, and returns when it is to end."""
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
+    print(f"export PATH={binary('kubectl').parent}:{binary('helm').parent}:$PATH")
+    for hint in (*hints, f"audit log and logs: {cluster.folder}; Ctrl-C ends it"):
+        print(f"# {hint}", flush=True)
+    signal.sigwait(STOP)
 
 
 if __name__ == "__main__":

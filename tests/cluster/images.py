@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 CACHE = BINARIES.parent / "images"
 BASE = "unisd.test/base:1"
 SUITE = "bookworm"
+PYTHON = (3, 11)
+"""Of that suite."""
 # Of the base: what the images' build stages install, so that they need not.
 PACKAGES = ("ca-certificates", "g++", "libnuma1", "ninja-build", "python3", "python3-dev", "python3-venv")
 # What the images are made of, beside their own folder.

