@@ -88,6 +88,8 @@ class PodState:
     message: str = ""
     scheduled: bool = False
     scheduler_message: str = ""
+    event: str = ""
+    """What was said last of a pod that takes long to start on its node."""
     ready: bool = False
     deleting_since: datetime | None = None
     grace_seconds: int = 30

@@ -24,10 +24,12 @@ from unisd_operator.planning.plan import plan
 from unisd_operator.settings import Settings
 from unisd_operator.status import derive_status, due
 
-# Seconds that a Job may be without pods before its Events are asked why, and between two questions. For an answer the
-# API server reads all Events of the namespace, and controllers that are busy take seconds to make the pods.
-_JOB_PATIENCE = 10.0
+# Seconds that a Job may be without pods, or a pod on its node not started, before Events are asked why, and between two
+# questions. For an answer the API server reads all Events of the namespace, and controllers that are busy take seconds.
+_PATIENCE = 10.0
 _REFUSED_AGAIN = 10.0
+_REFUSAL = "reason=FailedCreate"
+_START = "reason!=FailedScheduling,reason!=Scheduled"
 # Seconds until a status is derived again since the API server refused something: its words may change every time.
 _SOON = 0.2
 _FIGURES: dict[str, Any] = {
@@ -83,7 +85,7 @@ async def _act(world: World, run: RunResource, observed: Observed) -> bool:
 
 
 async def observe(world: World, run: RunResource) -> Observed:
-    """What is seen of the run's children now; logs of failed containers and refusals of pods are asked for."""
+    """What is seen of the run's children now; logs of failed containers and what holds pods up are asked for."""
     notes, store = world.store.notes(run.uid), world.store
     pods, children = store.pods(run.uid), store.children(run.uid)
     notes.forget_all_but({pod.name for pod in pods}, {one.uid for one in children} | {pod.uid for pod in pods})
@@ -94,16 +96,17 @@ async def observe(world: World, run: RunResource) -> Observed:
                 questions.append(_keep_log(world, run, pod, container))
     with_pods = {(pod.arm, pod.role, pod.attempt) for pod in pods}
     questions += [
-        _keep_refusal(world, run, child)
+        _keep_event(world, run, child.uid, _REFUSAL)
         for child in children
         if _is_stuck(child) and (child.arm, child.role, child.attempt) not in with_pods
     ]
+    questions += [_keep_event(world, run, pod.uid, _START) for pod in pods if _is_held_up(pod)]
     await asyncio.gather(*questions)
     notes.foreign_claim = notes.foreign_claim and await still_foreign(world.client, run)
     return Observed(
         time=datetime.now(UTC),
-        children=tuple(replace(child, refusal=notes.job_refusals.get(child.uid, child.refusal)) for child in children),
-        pods=pods,
+        children=tuple(replace(child, refusal=notes.events.get(child.uid, child.refusal)) for child in children),
+        pods=tuple(replace(pod, event=notes.events[pod.uid]) if pod.uid in notes.events else pod for pod in pods),
         answers=dict(notes.answers),
         log_tails=dict(notes.log_tails),
         kueue="Workload" in (store.served or ()),
@@ -122,21 +125,26 @@ def _is_stuck(child: ChildState) -> bool:
     """Whether a Job should have made pods by now."""
     if child.kind != "Job" or child.succeeded or child.failed or child.deleting:
         return False
-    return (datetime.now(UTC) - child.created).total_seconds() >= _JOB_PATIENCE
+    return (datetime.now(UTC) - child.created).total_seconds() >= _PATIENCE
 
 
-async def _keep_refusal(world: World, run: RunResource, job: ChildState) -> None:
-    """Why a Job has no pods: only the Events of its controller say so."""
+def _is_held_up(pod: PodState) -> bool:
+    """Whether a pod should have started on its node by now."""
+    if pod.phase != "Pending" or not pod.scheduled or pod.deleting_since is not None:
+        return False
+    return (datetime.now(UTC) - pod.created).total_seconds() >= _PATIENCE
+
+
+async def _keep_event(world: World, run: RunResource, uid: str, which: str) -> None:
+    """Why a Job has no pods, or a pod does not start: only the Events of a controller or the kubelet say so."""
     notes, now = world.store.notes(run.uid), time.monotonic()
-    if now - notes.asked.get(job.uid, float("-inf")) < _REFUSED_AGAIN:
+    if now - notes.asked.get(uid, float("-inf")) < _REFUSED_AGAIN:
         return
-    notes.asked[job.uid] = now
-    events = await world.client.list(
-        "Event", run.namespace, fieldSelector=f"involvedObject.uid={job.uid},reason=FailedCreate"
-    )
+    notes.asked[uid] = now
+    events = await world.client.list("Event", run.namespace, fieldSelector=f"involvedObject.uid={uid},{which}")
     newest = max(events, key=lambda event: event.get("lastTimestamp") or "", default=None)
     if newest is not None:
-        notes.job_refusals[job.uid] = newest.get("message", "")
+        notes.events[uid] = newest.get("message", "")
 
 
 def _postponed(world: World, run: RunResource, status: Status) -> float:
@@ -174,6 +182,8 @@ def _next_look(world: World, run: RunResource, observed: Observed) -> float:
     if run.status.phase not in ENDED:
         jobs = [child for child in observed.children if child.kind == "Job" and not (child.succeeded or child.failed)]
         without_pods = [job for job in jobs if not observed.pods_of(job.arm, job.role)]
-        looks += [_REFUSED_AGAIN if _is_stuck(job) else _JOB_PATIENCE for job in without_pods]
+        looks += [_REFUSED_AGAIN if _is_stuck(job) else _PATIENCE for job in without_pods]
+        waiting = [pod for pod in observed.pods if pod.phase == "Pending" and pod.scheduled]
+        looks += [_REFUSED_AGAIN if _is_held_up(pod) else _PATIENCE for pod in waiting]
         looks += [_REFUSED_AGAIN] if observed.refused or observed.foreign_claim else []
     return max(0.05, min(looks))

@@ -37,7 +37,8 @@ class PodDisruptionBudgets(Config):
     """Budgets for the pods of a training attempt."""
 
     enabled: bool = False
-    """Make a PodDisruptionBudget with minAvailable = number of trainer pods. Default false."""
+    """Make PodDisruptionBudgets while a component trains: no pod of its training or its servers may be evicted.
+    Default false."""
 
 
 class Network(Config):
@@ -77,7 +78,7 @@ class Settings(Config):
     network: Network = Network()
     """NetworkPolicies."""
     pod_disruption_budgets: PodDisruptionBudgets = PodDisruptionBudgets()
-    """Budgets of training pods."""
+    """Budgets of components that train."""
     force_delete_lost_pods: bool = False
     """Delete Terminating pods of lost nodes with grace 0 once their grace has passed. Default false."""
     progress_seconds: Annotated[float, Field(gt=0)] = 10.0

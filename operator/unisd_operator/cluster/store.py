@@ -48,10 +48,10 @@ class Notes:
     """Pod uid, container, restarts of the logs that were read."""
     refused: dict[str, str] = field(default_factory=dict)
     """By arm or stage."""
-    job_refusals: dict[str, str] = field(default_factory=dict)
-    """By Job uid: its newest FailedCreate Event."""
+    events: dict[str, str] = field(default_factory=dict)
+    """By uid of a Job without pods, or of a pod that does not start: its newest Event about that."""
     asked: dict[str, float] = field(default_factory=dict)
-    """By Job uid: when its Events were read, seconds of the monotonic clock."""
+    """By the same uid: when its Events were read, seconds of the monotonic clock."""
     secrets: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By name: hash of the Secret applied last, and when, seconds of the monotonic clock."""
     foreign_claim: bool = False
@@ -67,7 +67,7 @@ class Notes:
         """
         self.log_tails = {name: text for name, text in self.log_tails.items() if name.partition("/")[0] in pods}
         self.log_keys = {key for key in self.log_keys if key[0] in uids}
-        self.job_refusals = {uid: text for uid, text in self.job_refusals.items() if uid in uids}
+        self.events = {uid: text for uid, text in self.events.items() if uid in uids}
         self.asked = {uid: when for uid, when in self.asked.items() if uid in uids}
 
 

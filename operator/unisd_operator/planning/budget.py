@@ -1,10 +1,10 @@
-"""The budget that keeps a drain from taking one pod of a training: opt-in. Pure."""
+"""The budgets that keep a drain from taking a pod of a training or of its servers: opt-in. Pure."""
 
+from unisd_operator.api.names import Role
 from unisd_operator.planning.metadata import Attempt, Object, make
 
 
-def budget(attempt: Attempt) -> Object:
-    """All pods of the training, as a number: budgets of Jobs know no `maxUnavailable`."""
-    selector = {"matchLabels": attempt.labels("train")}
-    spec = {"minAvailable": attempt.run.spec.trainer.num_nodes, "selector": selector}
-    return make(attempt, "policy/v1/PodDisruptionBudget", attempt.name("train"), "train", {"spec": spec})
+def budget(attempt: Attempt, role: Role, pods: int) -> Object:
+    """All pods of a role, as a number: budgets of Jobs know no `maxUnavailable`."""
+    spec = {"minAvailable": pods, "selector": {"matchLabels": attempt.labels(role)}}
+    return make(attempt, "policy/v1/PodDisruptionBudget", attempt.name(role), role, {"spec": spec})

@@ -132,12 +132,15 @@ def _stage_objects(desire: Desire, attempt: Attempt) -> Sequence[Object]:
 
 def _training(desire: Desire, attempt: Attempt) -> Sequence[Object]:
     """A training with its servers: made together, never one after the other."""
-    arm = needs.arm_named(desire.run, attempt.arm)
+    arm, spec = needs.arm_named(desire.run, attempt.arm), desire.run.spec
     if not arm.trains:
         return []
-    servers = rollout_objects(attempt, desire.key) if trains_on_servers(desire.run.spec, arm) else []
-    budgets = [budget(attempt)] if desire.settings.pod_disruption_budgets.enabled else []
-    return [*servers, *budgets, *trainer.trainer_objects(attempt)]
+    served = trains_on_servers(spec, arm)
+    servers = rollout_objects(attempt, desire.key) if served else []
+    budgets = [budget(attempt, "train", spec.trainer.num_nodes)]
+    budgets += [budget(attempt, "rollout", spec.rollout.replicas)] if served else []
+    wanted = budgets if desire.settings.pod_disruption_budgets.enabled else []
+    return [*servers, *wanted, *trainer.trainer_objects(attempt)]
 
 
 def _evaluation(desire: Desire, attempt: Attempt, component: Component) -> Sequence[Object]:

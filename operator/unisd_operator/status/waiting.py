@@ -1,11 +1,14 @@
 """Why something has not started: a state of the cluster that may pass. Pure; a failure is `failures`'."""
 
+import re
 from collections.abc import Sequence
 
 from unisd_operator.api.status import Waiting, WaitingReason
 from unisd_operator.observed import ChildState, PodState
 from unisd_operator.status.turn import Turn, cut
 
+_POD_CHANGED = re.compile(r'Pod "[^"]*" is invalid')
+"""A pod whose template was let in: a rule of the namespace has made it invalid, mostly the default of a LimitRange."""
 _VOLUME_WORDS = ("unbound immediate PersistentVolumeClaims", "persistentvolumeclaim", "persistent volumes to bind")
 
 
@@ -35,6 +38,9 @@ def not_started(turn: Turn, makers: Sequence[ChildState | None], pods: Sequence[
         return waiting("VolumeNotReady" if volume else "Unschedulable", said)
     if pods and not unplaced and (unbound := claim_text(turn)):
         return waiting("VolumeNotReady", unbound.strip("; "))
+    held = next((pod for pod in pods if pod.phase == "Pending" and "volume" in pod.event.lower()), None)
+    if held is not None:
+        return waiting("VolumeNotReady", f"pod {held.name}: {held.event}")
     running = sum(is_running(pod) for pod in pods)
     return waiting("WaitingForPods", f"{running} of {wanted} pods run{_pulling(pods)}")
 
@@ -43,7 +49,9 @@ def refusal_reason(message: str) -> WaitingReason:
     """What it means that pods are not let in."""
     if "exceeded quota" in message:
         return "QuotaExceeded"
-    return "Forbidden" if "forbidden" in message.lower() else "WaitingForPods"
+    if "forbidden" in message.lower() or _POD_CHANGED.search(message):
+        return "Forbidden"
+    return "WaitingForPods"
 
 
 def not_let_in(refusal: str) -> Waiting:
@@ -88,8 +96,8 @@ def queued(turn: Turn, workload: ChildState | None) -> Waiting:
 
 
 def _pulling(pods: Sequence[PodState]) -> str:
-    """What containers that have not begun wait with."""
-    reasons = {
+    """What pods that have not begun wait with: the last word about each, else about its containers."""
+    reasons = {pod.event for pod in pods if pod.phase == "Pending" and pod.event} or {
         f"{container.waiting_reason} {container.waiting_message}".strip()
         for pod in pods
         for container in pod.containers

@@ -28,6 +28,8 @@ class Server:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.calls: list[tuple[str, str, str]] = []
         self.refuse: dict[str, Exception] = {}
+        self.events: list[dict[str, Any]] = []
+        self.asked: list[str] = []
         self.version = 100
 
     def verbs(self, *kinds: str) -> list[tuple[str, str, str]]:
@@ -63,7 +65,8 @@ class Server:
         return self.objects[kind, name]
 
     async def list(self, kind: str, namespace: str, **query: str) -> list[Any]:
-        return []
+        self.asked.append(query["fieldSelector"])
+        return self.events
 
     async def merge(self, kind: str, namespace: str, name: str, patch: Any, subresource: str = "") -> Any:
         self._note("merge", kind, name)
@@ -243,6 +246,20 @@ def test_a_run_that_cannot_be_planned_says_so_and_gets_nothing(world: World, ser
     status = server.objects["SelfDistillRun", "exp"]["status"]
     assert (status["phase"], status["reason"]) == ("Invalid", "InvalidSpec")
     assert server.verbs("Job", "PersistentVolumeClaim") == []
+
+
+def test_what_is_said_of_a_pod_that_does_not_start_is_asked_for_now_and_then(world: World, server: Server) -> None:
+    turn(world)
+    scheduled = [{"type": "PodScheduled", "status": "True"}]
+    pod = job_pod(server, "prepare", phase="Pending", conditions=scheduled)
+    server.events = [{"message": "Pulling", "lastTimestamp": "2"}, {"message": "first", "lastTimestamp": "1"}]
+    world.store.put("Pod", pod)
+    server.asked.clear()
+    turn(world)
+    turn(world)
+    about = f"involvedObject.uid={pod['metadata']['uid']}"
+    assert server.asked == [f"{about},reason!=FailedScheduling,reason!=Scheduled"]
+    assert world.store.notes("run-uid").events == {pod["metadata"]["uid"]: "Pulling"}
 
 
 def test_an_api_server_that_is_away_ends_the_turn(world: World, server: Server) -> None:

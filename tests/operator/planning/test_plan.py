@@ -185,13 +185,18 @@ def test_generated_code_has_a_grader_while_somebody_may_ask() -> None:
         assert ("demo-grader-1" in world.names("Deployment")) == there, (settings, phases)
 
 
-def test_a_budget_is_made_where_the_installation_wants_it() -> None:
+def test_budgets_are_made_where_the_installation_wants_them() -> None:
     world = World(settings=Settings(pod_disruption_budgets=PodDisruptionBudgets(enabled=True)))
-    found = world.turn(run_of(settings={"trainer": {"numNodes": 2}}, star_1="Training"))
-    (budget,) = [item for item in found.apply if item["kind"] == "PodDisruptionBudget"]
-    assert budget["spec"]["minAvailable"] == 2
-    (job,) = [item for item in found.apply if item["kind"] == "Job"]
-    assert budget["spec"]["selector"]["matchLabels"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    blocks = {"trainer": {"numNodes": 2}, "rollout": {"replicas": 3}}
+    found = world.turn(run_of(settings=blocks, star_1="Training"))
+    budgets = {
+        item["spec"]["minAvailable"]: item["spec"] for item in found.apply if item["kind"] == "PodDisruptionBudget"
+    }
+    pods = [item["spec"] for item in found.apply if item["kind"] in ("Job", "Deployment")]
+    assert len(budgets) == len(pods) == 2
+    for spec in pods:
+        of = budgets[spec.get("parallelism") or spec.get("replicas")]
+        assert of["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
 
 
 # -- attempts

@@ -11,6 +11,7 @@ from tests.operator.status.lab import Lab, new
 
 QUOTA = 'pods "x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: 3, limited: 3'
 SECURITY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": hostPath volumes (volume "d")'
+LIMITS = 'Error creating: Pod "x" is invalid: spec.containers[0].resources.requests: Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi'
 FULL = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."
 UNBOUND = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
 
@@ -48,7 +49,9 @@ def test_words_of_the_scheduler(message: str, reason: str) -> None:
     assert message in lab.condition("Reconciling").message
 
 
-@pytest.mark.parametrize(("message", "reason"), [(QUOTA, "QuotaExceeded"), (SECURITY, "Forbidden")])
+@pytest.mark.parametrize(
+    ("message", "reason"), [(QUOTA, "QuotaExceeded"), (SECURITY, "Forbidden"), (LIMITS, "Forbidden")]
+)
 @pytest.mark.parametrize("maker", ["Job", "Deployment"])
 def test_pods_that_are_not_let_in(message: str, reason: str, maker: str) -> None:
     lab = new()
@@ -118,6 +121,26 @@ def test_what_containers_wait_for_is_told() -> None:
     lab.look(1)
     assert waiting_of(lab).reason == "WaitingForPods"
     assert waiting_of(lab).message == "0 of 2 pods run (ContainerCreating)"
+    lab.pod("train", "c-1", phase="Pending", event='Pulling image "trainer:1"')
+    lab.look(1)
+    assert waiting_of(lab).message == '0 of 2 pods run (Pulling image "trainer:1")'
+
+
+def test_a_volume_that_is_not_mounted_is_told_in_the_kubelets_words() -> None:
+    said = 'MountVolume.SetUp failed for volume "extra" : configmap "absent" not found'
+    lab = new()
+    lab.look()
+    lab.job("prepare")
+    lab.pod("prepare", phase="Pending", event=said)
+    lab.look(1)
+    waiting = lab.stage().waiting
+    assert waiting is not None
+    assert (waiting.reason, waiting.message) == ("VolumeNotReady", f"pod prepare-None-1-0: {said}")
+    lab.look(1800)
+    failure = lab.stage().failure
+    assert failure is not None
+    assert failure.reason == "DeadlineExceeded"
+    assert said in failure.message
 
 
 def test_a_foreign_claim_stalls_the_run_with_the_way_out() -> None:
