@@ -28,6 +28,13 @@ def test_a_server_takes_the_longest_request_and_one_token_more():
     assert "--enable-lora" not in serve_arguments(spec_of(), "m", False)
 
 
+def test_a_server_keeps_no_room_for_an_adapter_of_the_output_layer():
+    arguments = serve_arguments(spec_of(), "m", True)
+    layers = arguments[arguments.index("--lora-target-modules") + 1 :]
+    assert {"q_proj", "qkv_proj", "down_proj"} < set(layers)
+    assert not {"lm_head", "embed_tokens"} & set(layers)
+
+
 def test_a_server_compiles_the_model_unless_it_is_told_not_to():
     assert "--enforce-eager" not in serve_arguments(spec_of(), "m", True)
     eager = serve_arguments(spec_of(rollout={"engine": "vllm", "enforceEager": True}), "m", True)

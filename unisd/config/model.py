@@ -1,10 +1,20 @@
 """Which model a run starts from, and how it is adapted."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from unisd.config.base import Config, FilePath, HubId, Name, ObjectName, PositiveInt
+
+ADAPTED_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Names of the layers that adapters change."""
+
+
+def is_path(model: str) -> bool:
+    """Whether what names a model on a command line is a path: it looks like one, or is there; else it is a hub id."""
+    looks = model.startswith(("/", ".", "~")) or model.endswith(".gguf") or model.count("/") > 1
+    return looks or Path(model).exists()
 
 
 class ClaimPath(Config):

@@ -3,6 +3,7 @@
 Read by the stages themselves, by the operator's pods and by the local runner, so that a server is the same everywhere.
 """
 
+from unisd.config.model import ADAPTED_LAYERS
 from unisd.config.resolve import Arm
 from unisd.config.run import RunSpec
 
@@ -10,6 +11,8 @@ BASE = "base"
 """Name under which a server offers the model without adapters."""
 HELD_ADAPTERS = 4
 """Adapters of each component that a server keeps in main memory."""
+_FUSED_LAYERS = ("qkv_proj", "gate_up_proj")
+"""What vLLM makes of some of the layers that adapters change."""
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -45,11 +48,14 @@ def serve_arguments(spec: RunSpec, model: str, adapters: bool, components: int =
 def _lora(spec: RunSpec, components: int) -> list[str]:
     """Two adapters at once, so that the next version can arrive while the last is still in use.
 
-    No more where components share a server: their requests take turns.
+    No more where components share a server: their requests take turns. Adapters leave the output layer as it is, and
+    so do servers: with room for one there, vLLM's build for CPUs ends when several completions are scored at once, and
+    vLLM refuses vocabularies as large as Gemma 3's.
     """
     rank = max_lora_rank(spec.model.lora.rank)
     held = ["--max-loras", "2", "--max-cpu-loras", str(HELD_ADAPTERS * components)]
-    return ["--enable-lora", *held, "--max-lora-rank", str(rank)]
+    layers = ["--lora-target-modules", *ADAPTED_LAYERS, *_FUSED_LAYERS]
+    return ["--enable-lora", *held, "--max-lora-rank", str(rank), *layers]
 
 
 def max_lora_rank(rank: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from unisd.config.model import ADAPTED_LAYERS
 from unisd.config.resolve import Arm
 
 
@@ -53,5 +54,5 @@ def lora_config(arm: Arm, rank: int, alpha: int) -> Any:
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        target_modules=list(ADAPTED_LAYERS),
     )
