@@ -113,6 +113,7 @@ def test_a_real_gguf_file_is_converted_once(tmp_path):
     )
     first = resolve_model(Model(path=str(file)), tmp_path)
     made = (first.path / "model.safetensors").stat().st_mtime_ns
+    assert (first.path / "model.safetensors").stat().st_mode & 0o444 == first.path.stat().st_mode & 0o444
     assert resolve_model(Model(path=str(file)), tmp_path).path == first.path
     assert (first.path / "model.safetensors").stat().st_mtime_ns == made
     tokenizer = load_tokenizer(first.path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unisd.rundir import RunDir, write_json
+from unisd.rundir import RunDir, share, write_json
 
 
 @pytest.fixture
@@ -55,3 +55,13 @@ def test_records_of_all_attempts(attempts):
     for number in (2, 1):
         attempts[number].stage("train/star-1").mkdir(parents=True)
     assert attempts[1].records("train/star-1") == [attempts[n].stage("train/star-1") for n in (2, 1)]
+
+
+@pytest.mark.parametrize(("directory", "weights"), [(0o2770, 0o640), (0o755, 0o644), (0o700, 0o600)])
+def test_weights_are_for_whoever_may_read_their_directory(tmp_path, directory, weights):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model").chmod(directory)
+    file = tmp_path / "model/model.safetensors"
+    file.touch(0o600)
+    share(tmp_path / "model")
+    assert file.stat().st_mode & 0o777 == weights

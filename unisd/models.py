@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from unisd.config.model import Model
 from unisd.failures import StageError
+from unisd.rundir import share
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -68,7 +69,9 @@ def _from_hub(name: str, revision: str | None) -> ModelDirectory:
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise _bad(
-            name, f"cannot be downloaded ({type(error).__name__}): check the network, or use model.path"
+            name,
+            f"is no path that is there, and cannot be downloaded ({type(error).__name__}): check the name and the "
+            "network, or give a model by its path",
         ) from None
     _check_directory(path)
     return ModelDirectory(path, path.name, name)
@@ -90,8 +93,11 @@ def _check_architecture(path: Path) -> None:
     """Refuses a model whose classes are code of its own; one that Transformers knows too is loaded by Transformers'."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    kind = config.get("model_type")
+    try:
+        config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise _bad(path, f"has a config.json that is no JSON object ({error}): save the model again") from None
     if "auto_map" in config and kind not in CONFIG_MAPPING_NAMES:
         raise _bad(path, f"is of type {kind!r}, whose code comes with it and is never run: use a type of Transformers")
 
@@ -128,6 +134,7 @@ def _convert(file: Path, target: Path) -> None:
         del model.config.quantization_config
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+    share(target)
 
 
 def _check_gguf(file: Path) -> None:

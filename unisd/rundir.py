@@ -7,7 +7,7 @@ contexts/                    negatives.jsonl, instructions-D.jsonl, samples-ARM.
 components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
 report/                      report.json, report.html, report.md with scores-TASK.svg
-stages/NAME/                 log.txt, progress.json, started.json (hash), done.json (hash, seconds), failure.json
+stages/NAME/                 log.txt, progress.json, started.json (hash), done.json (hash, seconds, of), failure.json
 
 In a cluster a component may be tried more than once. Attempt N writes below components/ARM/N (train/, evaluate/, and
 stages/train, stages/evaluate in place of stages/NAME) and never into what another attempt wrote.
@@ -23,15 +23,27 @@ CARD = "README.md"
 """The model card, beside weights."""
 
 
-def write_json(path: Path, value: object) -> None:
+def write_text(path: Path, text: str) -> None:
     """Writes a file completely or not at all: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     with staging.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     staging.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a value, completely or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def share(directory: Path) -> None:
+    """Lets whoever may read the directory read the weights in it: safetensors makes files for their owner alone."""
+    readable = directory.stat().st_mode & 0o444
+    for path in directory.rglob("*.safetensors"):
+        path.chmod(path.stat().st_mode | readable)
 
 
 def link(path: Path, target: Path) -> None:
@@ -48,13 +60,7 @@ def read_json(path: Path) -> Any:
 
 def write_jsonl(path: Path, rows: list[Json]) -> None:
     """Writes one object a line, completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    with staging.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path) -> list[Json]:

@@ -7,7 +7,8 @@ import pytest
 from unisd_operator.status.logs import reason_in
 
 from unisd.rundir import RunDir, read_json, read_jsonl
-from unisd.training.checkpoint import checkpoints, fault_of, step_of
+from unisd.sealed import fault_of
+from unisd.training.checkpoint import checkpoints, step_of
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +77,9 @@ def test_two_processes_in_one_pod_train_to_the_end_and_are_not_begun_anew(traini
     (pod,) = it.start(1, nodes=1, processes=2)
     assert pod.ended() == 0, pod.log
     directory = RunDir(it.directory.root, 1)
-    assert (directory.train("it-1") / "adapter" / "adapter_model.safetensors").is_file()
+    adapter = directory.train("it-1") / "adapter"
+    weights = adapter / "adapter_model.safetensors"
+    assert weights.stat().st_mode & 0o444 == adapter.stat().st_mode & 0o444, "pods of other users read it"
     assert read_json(directory.stage("train/it-1") / "done.json")["seconds"] > 0
     assert pod.words["result"]["progress"]["progressPercentage"] == 100
     (again,) = it.start(2, nodes=1, processes=2)

@@ -43,7 +43,7 @@ COLUMNS = (
     ("Reason", "string", ".status.reason", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Best", "string", ".status.best", 1),
-    ("Model", "string", ".spec.model['name','path','claim']", 1),
+    ("Model", "string", ".spec.model..['path','name']", 1),  # at any depth: a claim has both, its path says more
     ("Task", "string", ".spec.task.name", 1),
 )
 # What JSON Schema says alike.

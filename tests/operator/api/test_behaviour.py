@@ -135,6 +135,20 @@ def test_columns(definition: Cluster, namespace, fresh, wide, heads, cells):
     assert all(cell in line for cell in cells)
 
 
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ({"name": "Qwen/Qwen2.5-7B-Instruct", "revision": "main"}, "Qwen/Qwen2.5-7B-Instruct"),
+        ({"path": "models/llama-3.1-8b", "lora": {"rank": 8}}, "models/llama-3.1-8b"),
+        ({"claim": {"name": "models", "path": "gemma-3-4b-it"}}, "gemma-3-4b-it"),
+    ],
+)
+def test_the_column_of_the_model(definition: Cluster, namespace, model, shown):
+    run = {**RUN, "spec": {**RUN["spec"], "model": model}}
+    definition.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(run))
+    assert definition.kubectl("get", "sdr", "-n", namespace, "-o", "wide").split()[-2] == shown
+
+
 def test_short_name_and_category(definition: Cluster, namespace, fresh):
     assert "selfdistillrun.unisd.dev/fresh" in definition.kubectl("get", "all", "-n", namespace)
 
