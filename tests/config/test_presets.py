@@ -3,13 +3,14 @@
 import copy
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from unisd.config.base import ConfigError
 from unisd.config.load import load_cluster_run, load_run, parse_cluster_run, parse_run, plain
-from unisd.config.presets import BASELINES, PRESETS
+from unisd.config.presets import PRESETS, Method
 from unisd.config.resolve import evaluated_tasks, resolve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -39,7 +40,7 @@ def told(data):
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_available_preset_resolves_to_what_its_table_says(preset):
     (arm,) = resolve(parse_run(manifest({"name": "it", "preset": preset})).spec)
-    assert arm.method == (preset if preset in BASELINES else "unisd")
+    assert arm.method == (preset if preset in get_args(Method) else "unisd")
     for block, values in PRESETS[preset].items():
         found = getattr(arm, block, None) or getattr(arm.objective, block)
         dumped = found.model_dump(by_alias=True)
@@ -135,6 +136,15 @@ def test_arms_are_components_by_seeds():
                 }
             },
             "spec.evaluation.sources[1].task: has a source already",
+        ),
+        (
+            {"evaluation": {"divergence": True}, "rollout": {"engine": "vllm"}},
+            "spec.evaluation.divergence: servers tell no distributions: set rollout.engine to transformers",
+        ),
+        ({"evaluation": {"passes": [1]}}, "spec.evaluation.passes: belongs to samples: set evaluation.samples"),
+        (
+            {"evaluation": {"samples": 2, "passes": [1, 5]}},
+            "spec.evaluation.samples: pass@5 needs 5 completions or more of each row (got 2)",
         ),
         ({"evaluation": {"tasks": []}}, "spec.evaluation.tasks: List should have at least 1 item"),
         (

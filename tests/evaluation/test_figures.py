@@ -11,13 +11,20 @@ def item(correct, found=True, **others):
 
 def test_pass_at_k_by_hand():
     """Four samples of two items, one and three of them right: 1 − C(3,2)/C(4,2) = 1/2, and 1 − 0 = 1."""
-    first, second = [True, False, False, False], [True, True, True, False]
-    items_SI = [[item(a), item(b)] for a, b in zip(first, second, strict=True)]
-    found = pass_at(items_SI, [1, 2, 4, 5])
+    found = pass_at([[1, 3]], 4, [1, 2, 4])
     assert {k: found[k]["value"] for k in found} == {"1": 0.5, "2": 0.75, "4": 1.0}
     assert found["2"]["items"] == 2
     assert found["2"]["low"] == 0.5
     assert found["2"]["high"] == 1.0
+
+
+def test_pass_at_k_of_several_seeds_is_averaged_within_an_item():
+    """Items (1, 3) of 4 under one seed and (0, 4) under the other: (1/4 + 0)/2 and (3/4 + 1)/2."""
+    seeds = [[item(True, right=right, samples=4) for right in rights] for rights in ([1, 3], [0, 4])]
+    found = figures(seeds, "accuracy", [1])["passAt"]
+    assert list(found) == ["1"]
+    assert (found["1"]["value"], found["1"]["low"], found["1"]["high"]) == (0.5, 0.125, 0.875)
+    assert "passAt" not in figures([[item(True)]], "accuracy")
 
 
 def test_extraction_rate_breakdowns_and_divergence_by_hand():

@@ -1,5 +1,6 @@
 """The Markdown page and its chart, of a report made by hand."""
 
+from copy import deepcopy
 from xml.etree import ElementTree
 
 from unisd.evaluation.chart import PANELS, chart
@@ -60,6 +61,20 @@ def test_a_row_a_component_with_its_difference_and_its_cost():
     assert "| star | 15 | 10 | 200 | 2.0 | ema |" in page
     assert "**clip-1 failed**: NonFinite, as told" in page
     assert "(scores-cos_e.svg)" in page
+
+
+def test_figures_on_request_have_columns_where_a_run_has_them():
+    measured = deepcopy(REPORT)
+    star = measured["tasks"]["cos_e"]["components"]["star"]
+    star |= {
+        "divergence": estimate(0.0412, 0.03, 0.05),
+        "passAt": {"1": estimate(0.5, 0.4, 0.6), "5": estimate(1, 1, 1)},
+    }
+    page = markdown(measured)
+    assert "| retention ppl | JSD to base | pass@1, % | pass@5, % | against first |" in page
+    assert "| 0.0412 [0.0300, 0.0500] | 50.0 [40.0, 60.0] | 100 [100, 100] | " in page
+    assert "| – | – | – |  |  |" in page, "raw was not measured"
+    assert "JSD" not in markdown(REPORT)
 
 
 def test_every_line_of_a_table_has_as_many_cells():

@@ -217,6 +217,18 @@ def test_finer_figures_and_breakdowns_stand_in_the_page(report):
     assert "<td>physics</td><td>70</td><td>–</td><td>23.0</td>" in page
 
 
+def test_figures_on_request_stand_in_the_page(report):
+    assert "JSD to base" not in render(report)
+    star = report["tasks"]["cos_e"]["components"]["star"]
+    star |= {"divergence": estimate(0.05, 0.01), "passAt": {"5": estimate(0.5, 0.1)}}
+    page = render(report)
+    for told in (
+        "<th>JSD to base</th><th>pass@5, %</th>",
+        "<td>0.0500 [0.0400, 0.0600]</td><td>50.0 [40.0, 60.0]</td>",
+    ):
+        assert told in page
+
+
 def test_breakdowns_show_the_largest_groups_of_every_component():
     many = {f"topic {number:02}": group(100 - number, 0.5) for number in range(MOST_VALUES + 3)}
     results = {

@@ -31,6 +31,15 @@ class Evaluation(Container):
     """Rows of other tasks than the run's. Default: each task's hub dataset at a pinned revision."""
     perplexity: bool = True
     """Gold-completion and retention perplexity beside the scores. Default true."""
+    divergence: bool = False
+    """Jensen-Shannon divergence to the base model beside the scores. Needs `rollout.engine: transformers`: servers tell
+    no distributions. Default false."""
+    samples: PositiveInt | None = None
+    """Completions drawn of each row for pass@k, beside the greedy one that scores are of. Default: none."""
+    passes: Annotated[list[PositiveInt], Field(min_length=1, max_length=8)] | None = None
+    """The k of pass@k, each at most `samples`. Default: 1."""
+    temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.8
+    """Temperature of the completions that are drawn for pass@k. Default 0.8."""
     every_steps: PositiveInt | None = None
     """Optimiser steps between probes on rows carved from the training split. Default: no probes."""
     probe_examples: PositiveInt = 64

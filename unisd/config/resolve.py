@@ -197,6 +197,7 @@ def _run_problems(spec: RunSpec) -> Iterator[Problem]:
         yield Problem("spec.model.revision", "a revision belongs to a hub id: set model.name, or remove it")
     yield from _task_problems(spec)
     yield from _evaluation_problems(spec)
+    yield from _figure_problems(spec)
     if len(set(spec.seeds)) != len(spec.seeds):
         yield Problem("spec.seeds", "seeds must differ from each other", spec.seeds)
     arms = len(spec.components) * len(spec.seeds)
@@ -244,7 +245,7 @@ def _task_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem("spec.task.source", "task custom reads your own rows: give source.path or source.hub")
     elif task.grading is not None:
         yield Problem("spec.task.grading", f"belongs to task custom; task {task.name} has its own", task.grading)
-    yield from _pattern_problems(task)
+    yield from pattern_problems(task)
     if task.name in EVALUATION_ONLY:
         yield Problem(
             "spec.task.name", "is for evaluation only: train on another, name it in evaluation.tasks", task.name
@@ -278,7 +279,29 @@ def _evaluation_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.revision", "belongs to a hub dataset: set hub, or remove it", source.revision)
 
 
-def _pattern_problems(task: Task) -> Iterator[Problem]:
+def _figure_problems(spec: RunSpec) -> Iterator[Problem]:
+    """What figures beside the scores need."""
+    evaluation = spec.evaluation
+    if evaluation.divergence and spec.rollout.engine == "vllm":
+        yield Problem(
+            "spec.evaluation.divergence",
+            "servers tell no distributions: set rollout.engine to transformers, or measure it when the run has ended "
+            "(`unisd evaluate --model RUN_DIRECTORY/COMPONENT-SEED`)",
+            True,
+        )
+    if evaluation.samples is None:
+        if evaluation.passes is not None:
+            yield Problem("spec.evaluation.passes", "belongs to samples: set evaluation.samples", evaluation.passes)
+        return
+    most = max(evaluation.passes or [1])
+    if most > evaluation.samples:
+        yield Problem(
+            "spec.evaluation.samples", f"pass@{most} needs {most} completions or more of each row", evaluation.samples
+        )
+
+
+def pattern_problems(task: Task) -> Iterator[Problem]:
+    """What is wrong with how a task's own rows are graded."""
     field, pattern = "spec.task.pattern", task.pattern
     if pattern is None:
         if task.grading == "regex":

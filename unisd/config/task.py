@@ -74,4 +74,4 @@ class Contexts(Config):
     """Cap of every text that a run generates for contexts (negatives, instructions), counted in full against
     the prompt limit. Default 192."""
     max_missing_negatives: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
-    """Largest share of examples without a valid negative before the contexts stage fails. Default 0.2."""
+    """Largest share of examples without a valid negative; above it components that need negatives fail. Default 0.2."""

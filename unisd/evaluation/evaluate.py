@@ -1,7 +1,8 @@
-"""The evaluation stage of one component: greedy completions, grades and perplexities on the held-out rows."""
+"""The evaluation stage of one component: greedy completions, grades and what is asked for besides, on held-out rows."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +13,13 @@ from unisd.config.resolve import evaluated_tasks
 from unisd.evaluation.generate import Generated, completions_of
 from unisd.evaluation.perplexity import Surprisal
 from unisd.evaluation.scores import scores_of
-from unisd.evaluation.student import Student, student_for
+from unisd.evaluation.student import LoadedStudent, Student, student_for
 from unisd.job import Job
 from unisd.metrics.memory import peak_memory_gib
+from unisd.metrics.progress import Parts
 from unisd.models import load_tokenizer
 from unisd.prepared import load_examples, load_prepared
+from unisd.rollouts.types import Sampling
 from unisd.rundir import Json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example, Grade, Task
@@ -34,10 +37,10 @@ def evaluate(job: Job) -> None:
         for config in evaluated_tasks(job.spec):
             task = task_for(config)
             examples = load_examples(job.directory.prepared / f"eval-{config.name}.jsonl")
-            items = _items(job, task, tokenizer, student, examples)
+            items = _Scoring(job, student, tokenizer, task, examples).items()
             write_jsonl(out / f"items-{config.name}.jsonl", items)
             tasks[config.name] = {"rows": len(items), "metric": task.metric}
-            scores += scores_of(config.name, task.metric, items)
+            scores += scores_of(config.name, task.metric, items, job.spec.evaluation.passes or [1])
     write_json(
         out / "evaluation.json",
         {"tasks": tasks, "scores": scores, "seconds": time.monotonic() - started, "peakMemoryGiB": peak_memory_gib()},
@@ -46,21 +49,54 @@ def evaluate(job: Job) -> None:
         write_card(job.directory.trained(job.required_arm.name) / "adapter", job, prepared, scores)
 
 
-def _items(job: Job, task: Task, tokenizer: Any, student: Student, examples: list[Example]) -> list[Json]:
-    limit, total = job.required_arm.training.max_completion_tokens, len(examples)
-    steps = total * (3 if job.spec.evaluation.perplexity else 1)
-    found = completions_of(student.engine, tokenizer, examples, limit, lambda done: job.progress.update(done, steps))
-    grades = task.grade(examples, [completion.text for completion in found])
-    items = [_item(*triple) for triple in zip(examples, found, grades, strict=True)]
-    if not job.spec.evaluation.perplexity:
+@dataclass(frozen=True)
+class _Scoring:
+    """One component on the rows of one task."""
+
+    job: Job
+    student: Student
+    tokenizer: Any
+    task: Task
+    examples: list[Example]
+
+    def items(self) -> list[Json]:
+        """What was found of each row, in order."""
+        wanted, trains = self.job.spec.evaluation, self.job.required_arm.trains
+        drawn = (wanted.samples or 0) if self.task.metric != "none" else 0
+        passes = 1 + drawn + 2 * wanted.perplexity + (wanted.divergence and trains)
+        parts = self.job.progress.parts(passes * len(self.examples))
+        found = self._completions(1, 0.0, parts)
+        grades = self.task.grade(self.examples, [completion.text for completion in found])
+        items = [_item(*triple) for triple in zip(self.examples, found, grades, strict=True)]
+        if drawn:
+            self._add_right(items, drawn, parts)
+        prompts, written = [completion.prompt for completion in found], [completion.ids for completion in found]
+        if wanted.perplexity:
+            gold = [completion_ids(self.tokenizer, example.demonstration) for example in self.examples]
+            _add(items, "gold", self.student.surprisals(prompts, gold))
+            parts.more()(len(items))
+            _add(items, "retention", self.student.surprisals(prompts, written, base=True))
+            parts.more()(len(items))
+        if wanted.divergence and trains:  # without training it would be 0
+            assert isinstance(self.student, LoadedStudent), "validated: servers tell no distributions"
+            for item, value in zip(items, self.student.divergences(prompts, written), strict=True):
+                item["divergence"] = value
+        parts.end()
         return items
-    prompts = [completion.prompt for completion in found]
-    gold = [completion_ids(tokenizer, example.demonstration) for example in examples]
-    _add(items, "gold", student.surprisals(prompts, gold))
-    job.progress.update(2 * total, steps)
-    _add(items, "retention", student.surprisals(prompts, [completion.ids for completion in found], base=True))
-    job.progress.update(steps, steps)
-    return items
+
+    def _completions(self, each: int, temperature: float, parts: Parts) -> list[Generated]:
+        """So many of every row: first one of each, then the next."""
+        arm = self.job.required_arm
+        sampling = Sampling(temperature, arm.training.max_completion_tokens, arm.seed)
+        return completions_of(self.student.engine, self.tokenizer, self.examples * each, sampling, parts.more())
+
+    def _add_right(self, items: list[Json], samples: int, parts: Parts) -> None:
+        """How many of the completions that are drawn of each row are right."""
+        found = self._completions(samples, self.job.spec.evaluation.temperature, parts)
+        grades = self.task.grade(self.examples * samples, [completion.text for completion in found])
+        for index, item in enumerate(items):
+            item["samples"] = samples
+            item["right"] = sum(grade.correct for grade in grades[index :: len(items)])
 
 
 def _item(example: Example, completion: Generated, grade: Grade) -> Json:

@@ -14,8 +14,11 @@ from unisd.rundir import Json
 Items = Sequence[Sequence[Json]]
 
 
-def figures(items_SI: Items, metric: str) -> Json:
-    """Every figure with its interval; scores and breakdowns only where something is graded."""
+def figures(items_SI: Items, metric: str, passes: Sequence[int] = (1,)) -> Json:
+    """Every figure with its interval; scores and breakdowns only where something is graded.
+
+    `passes` are the k of pass@k, which is told of items with several `samples`, so many of them `right`.
+    """
     found: Json = {"metric": metric}
     if metric != "none":
         found["score"] = vars(comparison.proportion(column(items_SI, "correct")))
@@ -27,6 +30,8 @@ def figures(items_SI: Items, metric: str) -> Json:
         if f"{kind}Nats" in items_SI[0][0]:
             nats, tokens = column(items_SI, f"{kind}Nats"), column(items_SI, f"{kind}Tokens")
             found[f"{kind}Perplexity"] = vars(comparison.perplexity(nats, tokens))
+    if "right" in items_SI[0][0]:
+        found["passAt"] = pass_at(column(items_SI, "right"), items_SI[0][0]["samples"], passes)
     if "divergence" in items_SI[0][0]:
         found["divergence"] = vars(comparison.mean(np.mean(column(items_SI, "divergence"), axis=0).tolist()))
     return found
@@ -37,18 +42,16 @@ def column(items_SI: Items, name: str) -> list[list[float]]:
     return [[float(item[name]) for item in items] for items in items_SI]
 
 
-def pass_at(items_SI: Items, counts: Iterable[int]) -> Json:
-    """pass@k for each k: 1 − C(n−c, k) / C(n, k) of an item with c right among n samples, averaged over items.
+def pass_at(right_SI: Sequence[Sequence[float]], samples: int, passes: Iterable[int]) -> Json:
+    """pass@k for each k: 1 − C(n−c, k) / C(n, k) of an item with c right among n samples, averaged over all items.
 
     Without bias for any n ≥ k (arXiv 2107.03374); its interval by resampling items.
     """
-    right_I = np.asarray(column(items_SI, "correct")).sum(axis=0)
-    samples = len(items_SI)
-    return {
-        str(k): vars(comparison.mean([_pass_at(samples, int(right), k) for right in right_I]))
-        for k in counts
-        if k <= samples
-    }
+    found = {}
+    for k in passes:
+        each_SI = [[_pass_at(samples, int(right), k) for right in right_I] for right_I in right_SI]
+        found[str(k)] = vars(comparison.mean(np.mean(each_SI, axis=0).tolist()))
+    return found
 
 
 def _pass_at(samples: int, right: int, k: int) -> float:

@@ -1,4 +1,4 @@
-"""Greedy completions of examples, in order. Used by evaluation and by probes during training."""
+"""Completions of examples, in order. Used by evaluation and by probes during training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from unisd.tasks.types import Example
 
 @dataclass(frozen=True)
 class Generated:
-    """One greedy completion."""
+    """One completion."""
 
     prompt: list[int]
     ids: list[int]
@@ -23,13 +23,13 @@ def completions_of(
     engine: RolloutEngine,
     tokenizer: Any,
     examples: Sequence[Example],
-    max_tokens: int,
+    sampling: Sampling,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
-    """The most likely completion of every example, cut at `max_tokens`; `progress` is told how many are done."""
+    """A completion of every example; `progress` is told how many are done."""
     prompts = [prompt_ids(tokenizer, example.messages) for example in examples]
     found: dict[int, Generated] = {}
-    for completion in engine.generate(prompts, Sampling(temperature=0.0, max_tokens=max_tokens)):
+    for completion in engine.generate(prompts, sampling):
         text = tokenizer.decode(completion.ids, skip_special_tokens=True)
         found[completion.index] = Generated(prompts[completion.index], list(completion.ids), text, completion.finished)
         if progress is not None:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unisd.evaluation.plots import colours, figures
+from unisd.evaluation.summary import further
 from unisd.rundir import Json
 
 MOST_VALUES = 20
@@ -29,6 +30,7 @@ def render(report: Json) -> str:
         colours=colours(report),
         trained=trained,
         breakdowns={task: breakdowns(results) for task, results in report["tasks"].items()},
+        besides={task: further(results["components"]) for task, results in report["tasks"].items()},
         mechanisms=sorted({mechanism for _, arm in trained for mechanism in arm["training"]["shares"]}),
         sections=[(heading, Markup(html)) for heading, html in figures(report)],
         plotlyjs=Markup(get_plotlyjs()),

@@ -6,10 +6,10 @@ The same figures as on the page of `html`, as far as a table holds them.
 from collections.abc import Iterator
 
 from unisd.evaluation.chart import chart
-from unisd.evaluation.summary import difference, plain, share
+from unisd.evaluation.summary import difference, further, plain, share
 from unisd.rundir import Json
 
-_HEADINGS = ("component", "score, %", "sd", "found, %", "gold ppl", "retention ppl", "against first", "p (Holm)")
+_HEADINGS = ("component", "score, %", "sd", "found, %", "gold ppl", "retention ppl")
 
 
 def charts(report: Json) -> dict[str, str]:
@@ -44,8 +44,10 @@ def _rows(results: Json) -> int:
 
 def _table(results: Json) -> Iterator[str]:
     compared = {row["component"]: row for row in results["comparisons"]}
-    yield f"| {' | '.join(_HEADINGS)} |"
-    yield f"| --- |{' ---: |' * (len(_HEADINGS) - 1)}"
+    besides = further(results["components"])
+    headings = [*_HEADINGS, *besides, "against first", "p (Holm)"]
+    yield f"| {' | '.join(headings)} |"
+    yield f"| --- |{' ---: |' * (len(headings) - 1)}"
     for name, scores in results["components"].items():
         deviation = (scores.get("score") or {}).get("seed_deviation")
         against = compared.get(name)
@@ -56,6 +58,7 @@ def _table(results: Json) -> Iterator[str]:
             share(scores.get("found")),
             plain(scores.get("goldPerplexity")),
             plain(scores.get("retentionPerplexity")),
+            *(cells_of[name] for cells_of in besides.values()),
             difference(against).replace("*", r"\*"),
             "" if against is None else f"{against['p_holm']:.3f}",
         ]

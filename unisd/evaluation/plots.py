@@ -101,6 +101,7 @@ def _scores(components: dict[str, Json], palette: dict[str, str]) -> list[go.Fig
         "found": ("Answers found, %", 100.0),
         "goldPerplexity": ("Gold perplexity", 1.0),
         "retentionPerplexity": ("Retention perplexity", 1.0),
+        "divergence": ("Divergence to the base, nats", 1.0),
     }
     found = []
     for key, (title, scale) in panels.items():

@@ -38,7 +38,7 @@ def gather(job: Job) -> Json:
     scored = {name: _scored(job.directory, found) for name, found in components.items()}
     tasks = {
         config.name: {
-            "components": _task_scores(job.directory, config.name, scored, components),
+            "components": _task_scores(job, config.name, scored, components),
             "comparisons": _comparisons(job.directory, config.name, scored, graded=task_for(config).metric != "none"),
         }
         for config in evaluated_tasks(job.spec)
@@ -65,15 +65,16 @@ def _items(directory: RunDir, task: str, names: Sequence[str]) -> list[list[Json
 
 
 def _task_scores(
-    directory: RunDir, task: str, scored: dict[str, list[str]], components: dict[str, list[Arm]]
+    job: Job, task: str, scored: dict[str, list[str]], components: dict[str, list[Arm]]
 ) -> dict[str, Json]:
+    directory, passes = job.directory, job.spec.evaluation.passes or [1]
     found = {}
     for name, arms in scored.items():
         if not arms:
             continue
         items_SI = _items(directory, task, arms)
         metric = read_json(directory.evaluated(arms[0]) / "evaluation.json")["tasks"][task]["metric"]
-        scores: Json = {"seeds": len(arms), "method": components[name][0].method, **figures(items_SI, metric)}
+        scores: Json = {"seeds": len(arms), "method": components[name][0].method, **figures(items_SI, metric, passes)}
         scores["samples"] = items_SI[0][:SAMPLES]
         scores["items"] = [_item(rows) for rows in zip(*items_SI, strict=True)]
         found[name] = scores
@@ -81,12 +82,14 @@ def _task_scores(
 
 
 def _item(rows: Sequence[Json]) -> Json:
-    """One evaluation row over all seeds: mean score, and perplexities of its own."""
+    """One evaluation row over all seeds: mean score, and perplexities and divergence of its own."""
     item: Json = {"id": rows[0]["id"], "score": sum(row["correct"] for row in rows) / len(rows)}
     for kind in ("gold", "retention"):
         if f"{kind}Nats" in rows[0]:
             tokens = sum(row[f"{kind}Tokens"] for row in rows)
             item[f"{kind}Perplexity"] = math.exp(min(sum(row[f"{kind}Nats"] for row in rows) / max(tokens, 1), 700.0))
+    if "divergence" in rows[0]:
+        item["divergence"] = sum(row["divergence"] for row in rows) / len(rows)
     return item
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unisd import __version__
 from unisd.config.task import Task as TaskConfig
-from unisd.evaluation.figures import figures, pass_at
+from unisd.evaluation.figures import column, figures, pass_at
 from unisd.evaluation.structured import FORMS, asked, read
 from unisd.evaluation.subject import Subject
 from unisd.failures import StageError
@@ -101,7 +101,8 @@ def _task(subject: Subject, config: TaskConfig, settings: Settings, told: Told) 
     items_SI = [items[start : start + len(examples)] for start in range(0, len(items), len(examples))]
     found = {"rows": len(examples), "dropped": len(every) - len(examples), **figures(items_SI, task.metric)}
     if task.metric != "none" and (settings.samples > 1 or settings.passes != (1,)):
-        found["passAt"] = pass_at(items_SI, settings.passes)
+        right_I = [float(sum(values)) for values in zip(*column(items_SI, "correct"), strict=True)]
+        found["passAt"] = pass_at([right_I], settings.samples, settings.passes)
     return found, items
 
 

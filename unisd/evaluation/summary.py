@@ -1,4 +1,6 @@
-"""Tables for a terminal: what a run ends with, from report.json, and the figures of one model."""
+"""Tables for a terminal: what a run ends with, from report.json, and the figures of one model; cells of all tables."""
+
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -85,19 +87,30 @@ def _minutes(report: Json, component: str) -> str:
     return f"{sum(sum(arm['stageSeconds'].values()) for arm in arms) / 60:.1f}"
 
 
+def further(rows: Mapping[str, Json]) -> dict[str, dict[str, str]]:
+    """Columns of what is measured on request, the divergence to the base and each pass@k: the cell of every row."""
+    columns = {}
+    if any("divergence" in found for found in rows.values()):
+        columns["JSD to base"] = {name: _nats(found.get("divergence")) for name, found in rows.items()}
+    for k in dict.fromkeys(k for found in rows.values() for k in found.get("passAt", {})):
+        columns[f"pass@{k}, %"] = {name: share(found.get("passAt", {}).get(k)) for name, found in rows.items()}
+    return columns
+
+
 def model_table(model: str, tasks: Json) -> list[Table]:
     """The figures of one model on tasks, and below them the finer ones and the scores by what rows are about."""
     table = Table(box=None, pad_edge=False, title=model, title_justify="left", caption_justify="left")
-    headings = ["task", "rows", "score", "answers found", "ended", "gold perplexity", "retention", "JSD to base"]
-    passes = list(dict.fromkeys(k for found in tasks.values() for k in found.get("passAt", {})))
-    for heading in [*headings, *(f"pass@{k}" for k in passes)]:
+    headings, besides = (
+        ["task", "rows", "score", "answers found", "ended", "gold perplexity", "retention"],
+        further(tasks),
+    )
+    for heading in [*headings, *besides]:
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for task, found in tasks.items():
         cells = [task, str(found["rows"])]
         cells += [share(found.get(name)) for name in ("score", "found", "finished")]
         cells += [plain(found.get(name)) for name in ("goldPerplexity", "retentionPerplexity")]
-        cells.append(_nats(found.get("divergence")))
-        table.add_row(*cells, *(share(found.get("passAt", {}).get(k)) for k in passes))
+        table.add_row(*cells, *(cells_of[task] for cells_of in besides.values()))
     dropped = sum(found["dropped"] for found in tasks.values())
     table.caption = "scores in %, 95 % intervals in brackets" + (f"; {dropped} rows too long" if dropped else "")
     return [table, *_finer(tasks)]

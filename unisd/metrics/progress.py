@@ -6,6 +6,7 @@ of Kubeflow's KEP-2779.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,38 @@ class Progress:
         if self._path is not None:
             write_json(self._path, snapshot)
 
+    def parts(self, total: int) -> "Parts":
+        """For work of several parts that are `total` together."""
+        return Parts(self, total)
+
     def _policy_version(self) -> dict[str, Any]:
         if self.policy is None:
             return {}
         trainer, rollout = self.policy
         return {"policyVersion": {"trainer": trainer, "rollout": rollout}}
+
+
+@dataclass
+class Parts:
+    """Progress over several parts of one stage, each of which counts from 0."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def more(self) -> Callable[[int], None]:
+        """How the next part tells what it has done."""
+        before = self.done
+
+        def tell(count: int) -> None:
+            self.done = before + count
+            self.progress.update(min(self.done, self.total), self.total)
+
+        return tell
+
+    def end(self) -> None:
+        """Everything is done, however much a part had to do."""
+        self.progress.update(self.total, self.total)
 
 
 def _now() -> str:

@@ -166,6 +166,12 @@ _RUN = (
         ".evaluation.sources",
     ),
     Rule(
+        "spec",
+        "!self.?evaluation.?divergence.orValue(false) || self.?rollout.?engine.orValue('vllm') != 'vllm'",
+        "servers tell no distributions: set rollout.engine to transformers, or measure it when the run has ended",
+        ".evaluation.divergence",
+    ),
+    Rule(
         "spec.successPolicy",
         "(self.?type.orValue('All') == 'AtLeast') == has(self.count)",
         "belongs to type AtLeast, and AtLeast needs it",
@@ -176,6 +182,18 @@ _RUN = (
         "self.?checkpoint.orValue('last') != 'best' || has(self.everySteps)",
         "the best checkpoint is found by probes: set evaluation.everySteps",
         ".checkpoint",
+    ),
+    Rule(
+        "spec.evaluation",
+        "!has(self.passes) || has(self.samples)",
+        "belongs to samples: set evaluation.samples",
+        ".passes",
+    ),
+    Rule(
+        "spec.evaluation",
+        "!has(self.samples) || !has(self.passes) || self.passes.all(k, k <= self.samples)",
+        "pass@k needs k completions or more of each row",
+        ".samples",
     ),
     Rule("spec.evaluation.sources[]", _one_of("hub", "path"), "give exactly one of hub and path"),
     Rule(

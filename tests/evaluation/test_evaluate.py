@@ -1,0 +1,48 @@
+"""The evaluation stage: what a run measures on request, from its stage to its report and its status."""
+
+import pytest
+
+from unisd.execution.termination import result_of
+from unisd.job import Job
+from unisd.rundir import read_json, read_jsonl
+from unisd.stages import stages
+
+SFT = {"name": "sft", "preset": "sft"}
+RAW = {"name": "raw", "preset": "raw"}
+MEASURED = {"divergence": True, "samples": 3, "passes": [1, 3], "perplexity": False}
+
+
+@pytest.mark.slow
+def test_divergence_and_pass_at_k_of_a_run(make_run, carry_out):
+    run, directory = make_run(
+        4, eval_rows=3, components=[RAW, SFT], training={"maxSteps": 1, "learningRate": 0.1}, evaluation=MEASURED
+    )
+    carry_out(run, directory, "prepare", "train", "evaluate", "report")
+    items = {name: read_jsonl(directory.evaluate(name) / "items-cos_e.jsonl") for name in ("raw-1", "sft-1")}
+    assert all(item["samples"] == 3 and 0 <= item["right"] <= 3 for found in items.values() for item in found)
+    assert all(item["divergence"] > 0 for item in items["sft-1"])
+    assert "divergence" not in items["raw-1"][0], "it is the base"
+    assert "goldNats" not in items["sft-1"][0]
+    components = read_json(directory.report / "report.json")["tasks"]["cos_e"]["components"]
+    mean = sum(item["divergence"] for item in items["sft-1"]) / 3
+    assert components["sft"]["divergence"]["value"] == pytest.approx(mean)
+    assert components["sft"]["items"][0]["divergence"] == pytest.approx(items["sft-1"][0]["divergence"])
+    assert components["sft"]["passAt"]["3"]["value"] == pytest.approx(
+        sum(item["right"] > 0 for item in items["sft-1"]) / 3
+    )
+    assert "| retention ppl | JSD to base | pass@1, % | pass@3, % |" in (directory.report / "report.md").read_text()
+    stage = next(stage for stage in stages(run, {}) if stage.name == "evaluate/sft-1")
+    told = result_of(Job(run, directory, stage.arm), stage)["evaluations"]
+    assert [score["metric"] for score in told] == ["accuracy", "pass@1 of 3", "pass@3 of 3", "JSD to base"]
+
+
+def test_nothing_is_drawn_where_nothing_is_graded(make_run, carry_out):
+    rows = {"name": "custom", "grading": "none"}
+    run, directory = make_run(4, eval_rows=2, components=[RAW], evaluation={"samples": 2, "perplexity": False})
+    text = '{"prompt": "Say a.", "completion": "a"}\n{"prompt": "Say b.", "completion": "b"}\n'
+    for name in ("train", "validation"):
+        (directory.root.parent / f"data/{name}.jsonl").write_text(text)
+    task = run.spec.task.model_copy(update=rows)
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"task": task})})
+    carry_out(run, directory, "prepare", "evaluate", "report")
+    assert "right" not in read_jsonl(directory.evaluate("raw-1") / "items-custom.jsonl")[0]
