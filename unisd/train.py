@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from unisd.config.resolve import Arm
 from unisd.config.serving import trains_on_servers
+from unisd.contexts.build import check_written
 from unisd.contexts.induction import assigned
 from unisd.contexts.layout import INSTRUCTIONS
 from unisd.failures import StageError
@@ -26,11 +27,12 @@ from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared, load_examples, load_prepared
 from unisd.rollouts.servers import servers
 from unisd.rundir import Json, read_json, read_jsonl, write_json, write_jsonl
+from unisd.sealed import MANIFEST, complete_directory
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
-from unisd.training.checkpoint import MANIFEST, complete_directory, newest_whole, step_of
+from unisd.training.checkpoint import drop_newer, newest_whole, step_of
 from unisd.training.deepspeed import deepspeed_config, run_on_cpu
 from unisd.training.export import export
 from unisd.training.loop import LoopContext, StepLoop
@@ -54,13 +56,15 @@ def train(job: Job) -> None:
         StageError: Interrupted on SIGTERM, and whatever training itself ends with.
     """
     arm = job.required_arm
+    check_written(job, arm)
     directory = job.directory.train(arm.name)
     started = time.monotonic()
     torch.set_num_threads(arm.training.threads or torch.get_num_threads())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     set_seed(arm.seed)
-    checkpoint, faults = newest_whole([directory, *job.directory.earlier(arm.name)])
+    attempts = [directory, *job.directory.earlier(arm.name)]
+    checkpoint, faults = newest_whole(attempts)
     for fault in faults:
         logger.warning("%s; going on from the one before", fault)
     if checkpoint is not None:
@@ -71,6 +75,8 @@ def train(job: Job) -> None:
     with stop_flag() as stop, _served(job, arm), _tracked(job), _rollouts(job, prepared.model, stop) as rollouts:
         trainer = _trainer(job, prepared, rollouts, stop, checkpoint)
         _agree(trainer, checkpoint)
+        if checkpoint is not None and _rank() == 0:
+            drop_newer(attempts, checkpoint)
         trainer.run_to_end(checkpoint)
         weights = trainer.weights()
     if trainer.accelerator.is_main_process:

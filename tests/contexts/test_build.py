@@ -4,6 +4,9 @@ import pytest
 
 from unisd.cli import main
 from unisd.config.load import plain
+from unisd.contexts.show import contexts_of
+from unisd.failures import StageError
+from unisd.job import Job
 from unisd.rundir import read_json, read_jsonl, write_json, write_jsonl
 from unisd.stages import stages
 
@@ -82,11 +85,31 @@ def test_an_arm_trains_on_induced_instructions_and_shows_them(make_run, carry_ou
 
 
 def test_too_few_examples_for_induction_are_told_in_prepare(make_run, carry_out):
-    from unisd.failures import StageError
-
     run, directory = make_run(5, components=[{**INDUCED, "contexts": {"demonstrationsPerContext": 2}}])
     with pytest.raises(StageError, match="need at least 3 disjoint sets of 2 examples, but 5 examples make 2"):
         carry_out(run, directory, "prepare")
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_fails_the_arms_that_need_it_and_no_others(make_run, carry_out, caplog):
+    """Random weights write no instruction that could be used."""
+    run, directory = make_run(8, components=[CONTRASTIVE, INDUCED])
+    carry_out(run, directory, "prepare", "contexts", "train/contrastive")
+    assert (directory.trained("contrastive-1") / "result.json").is_file()
+    assert "components that need instructions-1 cannot train: spec.contexts.count" in caplog.text
+    with pytest.raises(StageError, match=r"could not write instructions-1: spec.contexts.count: 2 induced") as failed:
+        carry_out(run, directory, "train/induced")
+    assert failed.value.reason == "BadInput"
+    with pytest.raises(StageError, match="could not write instructions-1"):
+        list(contexts_of(Job(run, directory), "induced", []))
+
+
+@pytest.mark.slow
+def test_a_stage_that_can_write_nothing_fails(make_run, carry_out):
+    run, directory = make_run(8, components=[INDUCED, PLAIN])
+    carry_out(run, directory, "prepare")
+    with pytest.raises(StageError, match=r"spec.contexts.count: 2 induced instructions are wanted"):
+        carry_out(run, directory, "contexts")
 
 
 def test_nothing_to_show_before_it_was_built(make_run, capsys):

@@ -73,6 +73,22 @@ def test_what_was_written_is_kept_by_everything_it_depends_on(make_writer):
     assert len(engine.prompts) == 1
 
 
+def test_the_form_of_texts_reaches_the_engine(make_writer):
+    """Servers hold their decoding to it."""
+    schema = {"type": "object"}
+
+    class Calls(FakeTask):
+        def negative_request(self, found):
+            asked = super().negative_request(found)
+            return asked and dataclasses.replace(asked, schema=schema)
+
+    writer, engine = make_writer("good")
+    negatives(POOL, Calls(), LENIENT, 4, writer=writer, progress=lambda _done: None)
+    writer, free = make_writer("good")
+    made(POOL, writer)
+    assert [found.samplings[0].schema for found in (engine, free)] == [schema, None]
+
+
 def test_a_stage_that_was_killed_goes_on(make_writer, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 2)
     told = []

@@ -14,7 +14,7 @@ class FakeVllm:
 
     def __init__(self, key="secret"):
         self.key, self.adapters, self.requests, self.slow, self.answered = key, {}, [], 0.0, 0
-        self.asked, self.forgetful = [], False
+        self.asked, self.forms, self.forgetful = [], [], False
 
     def app(self):
         app = web.Application(middlewares=[self._with_key], client_max_size=1 << 26)
@@ -60,6 +60,7 @@ class FakeVllm:
         await asyncio.sleep(self.slow if body["prompt"][0] > 1 else 0)
         self.answered += 1
         self.asked.append(body["model"])
+        self.forms.append(body.get("response_format"))
         if "prompt_logprobs" in body:
             return web.json_response({"choices": [{"prompt_logprobs": self._scored(body)}]})
         value = self.adapters.get(body["model"], 0)

@@ -257,6 +257,15 @@ def test_completions_come_from_the_published_version(make_engine, pod):
     assert len(engine.push_seconds) == 1
 
 
+def test_decoding_is_held_to_a_schema_where_there_is_one(make_engine, pod):
+    engine, schema = make_engine(pod.agent.urls[:1]), {"type": "object"}
+    list(engine.generate([[1]], Sampling(1.0, 8)))
+    list(engine.generate([[1]], Sampling(1.0, 8, schema=schema)))
+    free, held = pod.vllm.forms
+    assert free is None
+    assert (held["type"], held["json_schema"]["schema"]) == ("json_schema", schema)
+
+
 def test_a_server_that_was_restarted_is_given_the_version_again(make_engine, pod):
     engine = make_engine(pod.agent.urls[:1])
     engine.publish(Policy("star-1", 1, adapter(1)))

@@ -25,6 +25,7 @@ from tests.rollouts import vllm_cpu
 from unisd.config.load import parse_run
 from unisd.job import Job, stage_function
 from unisd.local.servers import Servers
+from unisd.models import load_tokenizer, stop_ids
 from unisd.rollouts.adapter import policy_body
 from unisd.rollouts.types import Sampling
 from unisd.rollouts.vllm_engine import ClientSettings, Policy, VllmEngine
@@ -174,9 +175,23 @@ def test_log_probabilities_of_rollout_and_trainer_agree(engine, students):
     scored = dict(engine.score(prompts, [ids for _, ids, _ in pairs]))
     given = [difference(students[2], prompt, ids, scored[i]) for i, (prompt, ids, _) in enumerate(pairs)]
     assert max(sum(sampled), sum(given)) / len(pairs) < 0.1
+    many = dict(engine.score([prompts[0]] * 32, [pairs[0][1]] * 32))
+    assert all(difference(students[2], prompts[0], pairs[0][1], many[i]) < 0.1 for i in range(32))
     with students[2].disable_adapter():
         base = dict(engine.score(prompts[:1], [pairs[0][1]], base=True))
         assert difference(students[2], prompts[0], pairs[0][1], base[0]) < 0.1
+
+
+def test_random_weights_write_json_where_decoding_is_held_to_it(replicas, model):
+    tokenizer = load_tokenizer(model)
+    engine = VllmEngine(lambda: replicas.urls, ClientSettings(replicas.key, stop_ids(tokenizer, model)))
+    schema = {"type": "object", "properties": {"right": {"type": "boolean"}}, "required": ["right"]}
+    held = Sampling(1.0, 200, schema={**schema, "additionalProperties": False})
+    found = [completion for completion in engine.generate([PREFIX[:20]] * 4, held) if completion.finished]
+    engine.close()
+    assert found
+    for completion in found:
+        assert list(json.loads(tokenizer.decode(completion.ids, skip_special_tokens=True))) == ["right"]
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,9 @@ def test_wrong_demonstrations_differ_in_one_call_alone(tmp_path):
     tools = set()
     for example in found:
         request = task.negative_request(example)
-        (wrong,) = task.negative_demonstrations([(example, request)], ['"title": "Other"} and more'])
-        assert request.prefix == f"Action: {request.answer}\nAction Input: {{"
+        (wrong,) = task.negative_demonstrations([(example, request)], [' {"title": "Other"} and more'])
+        assert request.prefix == f"Action: {request.answer}\nAction Input:"
+        assert request.schema == {"type": "object"}
         before, after = example.demonstration.splitlines(), wrong.splitlines()
         assert len(before) == len(after)
         assert sum(a != b for a, b in zip(before, after, strict=True)) in (1, 2)
@@ -158,7 +159,7 @@ def test_texts_that_are_no_wrong_call(tmp_path):
     task, (example,) = examples(tmp_path, row("q", [FIND]).copy() | {"prompt": "one tool only"})
     request = task.negative_request(example)
     assert request.answer == "findBook"
-    texts = ['"title": "Emma", "page": 1}', "not json", "", '"title": "Anna"}']
+    texts = [' {"title": "Emma", "page": 1}', " not json", "", '{"title": "Anna"}\nObservation: {}']
     found = task.negative_demonstrations([(example, request)] * 4, texts)
     assert found == [None, None, None, 'Action: findBook\nAction Input: {"title": "Anna"}']
 

@@ -1,95 +1,130 @@
 """The contexts stage: every text that the base model has to write before a run's components can train.
 
 Wrong demonstrations for contrastive arms, instructions for arms with induced contexts, samples for the baseline ssd;
-each once for the whole run. Called through `unisd.job`.
+each once for the whole run. A kind that cannot be written fails the arms that need it, when they come to train, and no
+others. Called through `unisd.job`; `check_written` by training.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from unisd.config.resolve import Arm, resolve
 from unisd.contexts import induction
 from unisd.contexts.negatives import negatives
 from unisd.contexts.samples import samples
 from unisd.contexts.writer import Writer, writer_for
+from unisd.failures import StageError
 from unisd.job import Job
 from unisd.prepared import load_examples
-from unisd.rundir import Json, write_json, write_jsonl
+from unisd.rundir import Json, read_json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example
+
+logger = logging.getLogger(__name__)
+_RECORD = "contexts.json"
+_Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Texts of one kind."""
+
+    most: int
+    """How many there can be."""
+    write: Callable[[_Tell], Json]
+    """Writes them, telling how many are done; gives what to record."""
 
 
 def build(job: Job) -> None:
     """Writes negatives.jsonl, instructions-D.jsonl and samples-ARM.jsonl, as far as arms need them, and contexts.json.
 
     Raises:
-        StageError: BadInput, where too little of what was written will do.
+        StageError: BadInput, where no kind that arms need could be written.
     """
     with writer_for(job) as writer:
-        _build(job, writer)
+        kinds = _kinds(job, writer)
+        parts = job.progress.parts(sum(kind.most for kind in kinds.values()))
+        failed: dict[str, str] = {}
+        record: Json = {"failed": failed}
+        for name, kind in kinds.items():
+            try:
+                record |= kind.write(parts.more())
+            except StageError as error:
+                if error.reason != "BadInput":
+                    raise
+                failed[name] = str(error)
+    if len(failed) == len(kinds):
+        raise StageError("BadInput", "; ".join(failed.values()))
+    for name, message in failed.items():
+        logger.warning("components that need %s cannot train: %s", name, message)
+    write_json(job.directory.contexts / _RECORD, record)
+    parts.end()
 
 
-def _build(job: Job, writer: Writer) -> None:
-    arms = resolve(job.spec)
+def check_written(job: Job, arm: Arm) -> None:
+    """Raises StageError, BadInput, where the stage could not write what an arm needs; says nothing before the stage."""
+    path = job.directory.contexts / _RECORD
+    failed = read_json(path)["failed"] if path.is_file() else {}
+    for name in _needed(arm):
+        if name in failed:
+            raise StageError("BadInput", f"the stage contexts could not write {name}: {failed[name]}")
+
+
+def _needed(arm: Arm) -> list[str]:
+    """The kinds of texts that an arm needs, each by the name of its file."""
+    kinds = {
+        "negatives": arm.objective.contrastive is not None,
+        f"instructions-{arm.contexts.demonstrations_per_context}": arm.induces,
+        f"samples-{arm.name}": arm.method == "ssd",
+    }
+    return [name for name, needed in kinds.items() if needed]
+
+
+def _kinds(job: Job, writer: Writer) -> dict[str, _Kind]:
+    """Every kind that some arm needs, by name."""
     train = load_examples(job.directory.prepared / "train.jsonl")
     pool = load_examples(job.directory.prepared / "pool.jsonl")
-    sizes = sorted({arm.contexts.demonstrations_per_context for arm in arms if arm.induces})
-    drawing = [arm for arm in arms if arm.method == "ssd"]
-    contrastive = any(arm.objective.contrastive for arm in arms)
-    counted = _Counted(job, (contrastive + len(drawing)) * len(train) + sum(len(pool) // size for size in sizes))
-    record: Json = {}
-    if contrastive:
-        record |= _negatives(job, train, writer, counted)
-    for size in sizes:
-        record |= _instructions(job, train, pool, writer, counted, arms=[arm for arm in arms if _asks_for(arm, size)])
-    for arm in drawing:
-        kept, counts = samples(train, arm, writer, counted.more())
-        write_jsonl(job.directory.contexts / f"samples-{arm.name}.jsonl", kept)
-        record[f"samples-{arm.name}"] = counts
-    write_json(job.directory.contexts / "contexts.json", record)
-    counted.end()
+    arms: dict[str, list[Arm]] = {}
+    for arm in resolve(job.spec):
+        for name in _needed(arm):
+            arms.setdefault(name, []).append(arm)
+    found = {}
+    for name, needing in arms.items():
+        if name == "negatives":
+            found[name] = _Kind(len(train), partial(_negatives, job, train, writer))
+        elif name.startswith("instructions"):
+            most = len(pool) // needing[0].contexts.demonstrations_per_context
+            found[name] = _Kind(most, partial(_instructions, job, (train, pool), writer, needing))
+        else:
+            found[name] = _Kind(len(train), partial(_samples, job, train, writer, needing[0]))
+    return found
 
 
-@dataclass
-class _Counted:
-    """Progress over several kinds of text."""
-
-    job: Job
-    total: int
-    done: int = 0
-
-    def more(self) -> Callable[[int], None]:
-        """How the next kind tells what it has done."""
-        before = self.done
-
-        def tell(count: int) -> None:
-            self.done = before + count
-            self.job.progress.update(min(self.done, self.total), self.total)
-
-        return tell
-
-    def end(self) -> None:
-        self.job.progress.update(self.total, self.total)
-
-
-def _asks_for(arm: Arm, size: int) -> bool:
-    return arm.induces and arm.contexts.demonstrations_per_context == size
-
-
-def _negatives(job: Job, train: list[Example], writer: Writer, counted: _Counted) -> Json:
+def _negatives(job: Job, train: list[Example], writer: Writer, tell: _Tell) -> Json:
     seed = job.spec.task.seed
-    found = negatives(train, task_for(job.spec.task), job.spec.contexts, seed, writer=writer, progress=counted.more())
+    found = negatives(train, task_for(job.spec.task), job.spec.contexts, seed, writer=writer, progress=tell)
     write_jsonl(job.directory.contexts / "negatives.jsonl", found)
     having = {row["id"] for row in found}
     return {"negatives": len(found), "missing": [example.id for example in train if example.id not in having]}
 
 
 def _instructions(
-    job: Job, train: list[Example], pool: list[Example], writer: Writer, counted: _Counted, *, arms: list[Arm]
+    job: Job, rows: tuple[list[Example], list[Example]], writer: Writer, arms: list[Arm], tell: _Tell
 ) -> Json:
+    """Instructions of one size. There must be enough for the arm that wants the fewest; training tells the others."""
+    train, pool = rows
     contexts, seed = arms[0].contexts, job.spec.task.seed
-    found = induction.instructions(pool, contexts, seed, writer=writer, progress=counted.more())
-    induction.assigned(train, found, max(arm.contexts.count for arm in arms), seed)
+    found = induction.instructions(pool, contexts, seed, writer=writer, progress=tell)
+    induction.assigned(train, found, min(arm.contexts.count for arm in arms), seed)
     name = f"instructions-{contexts.demonstrations_per_context}"
     write_jsonl(job.directory.contexts / f"{name}.jsonl", found)
     return {name: len(found)}
+
+
+def _samples(job: Job, train: list[Example], writer: Writer, arm: Arm, tell: _Tell) -> Json:
+    kept, counts = samples(train, arm, writer, tell)
+    name = f"samples-{arm.name}"
+    write_jsonl(job.directory.contexts / f"{name}.jsonl", kept)
+    return {name: counts}

@@ -59,7 +59,7 @@ def _check_missing(contexts: Contexts, found: set[str], examples: Sequence[Examp
 def _inputs(task: Task, example: Example) -> list[object]:
     """Everything that an example's negative depends on beside the model."""
     request = task.negative_request(example)
-    asked = None if request is None else [request.messages, request.prefix, request.answer]
+    asked = None if request is None else [request.messages, request.prefix, request.answer, request.schema]
     return [example.id, example.demonstration, example.negative, example.tests, example.setup, asked]
 
 
@@ -76,7 +76,7 @@ def written(examples: Sequence[Example], task: Task, writer: Writer, *, max_toke
         if not asked:
             break
         requests = [Request(request.messages, request.prefix) for _, request in asked]
-        texts = writer.texts(requests, max_tokens, seed * 101 + attempt)
+        texts = writer.texts(requests, max_tokens, seed * 101 + attempt, schema=asked[0][1].schema)
         wrong = task.negative_demonstrations(asked, texts)
         for (example, request), demonstration in zip(asked, wrong, strict=True):
             if demonstration is not None and demonstration != example.demonstration:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unisd.config.resolve import Arm, resolve
+from unisd.contexts.build import check_written
 from unisd.contexts.induction import assigned
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.job import Job
@@ -25,8 +26,10 @@ def contexts_of(job: Job, component: str | None, ids: Sequence[str]) -> Iterator
 
     Raises:
         ValueError: no such component or example, or the run's contexts were not built yet.
+        StageError: BadInput, what the component needs could not be written.
     """
     arm = _arm(job, component)
+    check_written(job, arm)
     train = {example.id: example for example in _built(job)}
     unknown = [identity for identity in ids if identity not in train]
     if unknown:

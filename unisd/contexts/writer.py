@@ -5,7 +5,7 @@ kept under `UNISD_CACHE` by a hash of everything that it depends on, so that a s
 stopped and another run with the same inputs writes nothing. Called by the contexts stage; knows no kind of text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,11 +53,16 @@ class Writer:
         """The engine, started now if it was not."""
         return self.start()
 
-    def texts(self, requests: Sequence[Request], max_tokens: int, seed: int) -> list[str]:
-        """The text of every request, in order; empty where the prompt is longer than the limit."""
+    def texts(
+        self, requests: Sequence[Request], max_tokens: int, seed: int, schema: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """The text of every request, in order; empty where the prompt is longer than the limit.
+
+        Servers hold their decoding to a JSON Schema that is given.
+        """
         prompts = [prompt_ids(self.tokenizer, request.messages, request.prefix) for request in requests]
         fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= self.longest_prompt]
-        sampling = Sampling(TEMPERATURE, max_tokens, seed)
+        sampling = Sampling(TEMPERATURE, max_tokens, seed, schema=schema)
         texts = {
             fitting[completion.index]: str(self.tokenizer.decode(completion.ids, skip_special_tokens=True))
             for completion in self.engine.generate([prompts[index] for index in fitting], sampling)

@@ -1,8 +1,8 @@
 """The protocol of generation: token ids in, completions out as they finish."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Sampling:
     """Draws from the smallest set of most likely tokens that holds at least this probability; 1 from all."""
     top_k: int | None = None
     """Draws from the most likely tokens, this many; None from all. Applied before `top_p`, as vLLM does."""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema that servers hold decoding to; generation in this process is free. None for any text."""
     first_index: int = 0
     """Index of the first prompt in the random streams, for processes that share the prompts of one step."""
 

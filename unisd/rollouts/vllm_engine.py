@@ -15,7 +15,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -365,7 +365,15 @@ def _generation(prompt: Sequence[int], sampling: Sampling) -> dict[str, Any]:
         "return_token_ids": True,
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,
+        **_held_to(sampling.schema),
     }
+
+
+def _held_to(schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What holds decoding to a JSON Schema."""
+    if schema is None:
+        return {}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "text", "schema": schema}}}
 
 
 def _completion(index: int, answer: dict[str, Any], stop_ids: frozenset[int]) -> Completion:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+ARGUMENTS = {"type": "object"}
+"""JSON Schema of a call's input."""
 _ACTION = re.compile(
     r"^[\s>*_#`-]*action[ \t]*\d*[*_` \t]*:(.*?)(?=\baction[ _]input\b|$)", re.IGNORECASE | re.MULTILINE
 )

@@ -55,14 +55,11 @@ class ToolAlpaca:
         self, asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
     ) -> list[str | None]:
         seed = self._config.seed
-        return [
-            _negative(example, seed, request.prefix + text)
-            for (example, request), text in zip(asked, generated, strict=True)
-        ]
+        return [_negative(example, seed, text) for (example, _), text in zip(asked, generated, strict=True)]
 
 
 def _example(row: RawRow, identity: str) -> Example:
-    prompt = row.field("prompt")
+    prompt = row.text("prompt")
     response = _response(row)
     gold = _gold(row) or [_plain(call) for call in react.calls_in(response)]
     if not gold:
@@ -156,19 +153,20 @@ def _request(example: Example, seed: int) -> NegativeRequest:
     )
     return NegativeRequest(
         messages=(*example.messages[:-1], Message(role="user", content=content)),
-        prefix=f"Action: {name}\nAction Input: {{",
+        prefix=f"Action: {name}\nAction Input:",
         answer=name,
         frame=_replaced(example.demonstration, chosen, react.rendered(name, "{}")),
+        schema=react.ARGUMENTS,
     )
 
 
 def _negative(example: Example, seed: int, written: str) -> str | None:
     """The reference with one call replaced; None if what was written is no JSON object or the calls are the same."""
-    calls = react.calls_in(written)
-    if not calls or not isinstance(calls[0].arguments, dict):
+    arguments = react.arguments_of(written) if written.strip() else None
+    if not isinstance(arguments, dict):
         return None
     chosen, name = _mistake(example, seed)
-    wrong = _replaced(example.demonstration, chosen, react.rendered(name, json.dumps(calls[0].arguments)))
+    wrong = _replaced(example.demonstration, chosen, react.rendered(name, json.dumps(arguments)))
     same = any(react.same_calls(react.calls_in(wrong), calls) for calls in _accepted_of(example))
     return None if same else wrong
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 Split = Literal["train", "eval"]
 
@@ -66,6 +66,8 @@ class NegativeRequest:
     """The wrong answer that was assigned, or the kind of mistake that was asked for."""
     frame: str
     """The wrong demonstration around an empty generated text: with the cap of that text, its longest form."""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema of the text, the same for all rows of a task; None where it is no JSON."""
 
 
 class Task(Protocol):
