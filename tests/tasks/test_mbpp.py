@@ -45,6 +45,25 @@ def test_the_signature_is_of_the_function_that_tests_call(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"test_imports": "import math"}, "field 'test_imports' should be list, got 'import math'"),
+        ({"test_list": [1]}, r"field 'test_list' should hold texts, got \[1\]"),
+        ({"test_list": []}, "field 'test_list' is empty"),
+        ({"code": ""}, "field 'code' is empty"),
+        ({"code": "def f(:"}, "code or tests are no Python"),
+        ({"test_list": ["assert f(1) == \0"]}, "null bytes"),
+    ],
+)
+def test_broken_rows(tmp_path, fields, told):
+    row = {"task_id": 1, "prompt": "Write f.", "code": "def f(a):\n    return a", "test_list": ["assert f(1) == 1"]}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**row, **fields, "_split": "train"}) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"rows.jsonl:1: .*{told}"):
+        task_for(Task(name="mbpp", source=Source(path=str(path)))).examples("train")
+
+
+@pytest.mark.parametrize(
     ("completion", "program"),
     [
         ("```python\na = 1\n```", "a = 1"),
@@ -52,6 +71,8 @@ def test_the_signature_is_of_the_function_that_tests_call(tmp_path):
         ("```python\na = 1\n```\nor\n```python\na = 2\n```", "a = 2"),
         ("```js\na\n```", "a"),
         ("a = 1", "a = 1"),
+        ("```Python3.11\na = 1\n```", "a = 1"),
+        ("Sure:\r\n```python\r\na = 1\r\n```", "a = 1\r"),
         ("```python\na = 1", "a = 1"),
         ("", None),
     ],

@@ -37,6 +37,16 @@ CHOICES = ("a dog", "bank", "cat", "dance", "earth")
         ("", None),
         ("I cannot say.", None),
         ("Final answer: C", "C"),
+        ("Answer: (b)", "B"),
+        ("answer: b and c", None),
+        ("Answer: B, C", None),
+        ("Answer: A, B, or **D**", None),
+        ("Answer: B\nAnswer: C/D", "B"),
+        ("Answer: B, a bank", "B"),
+        ("Answer\uff1aB", "B"),
+        ("Answer: \u201cB\u201d", "B"),
+        ("Answer: \uff08B\uff09", "B"),
+        ("Answer: $\\boxed{B}$", "B"),
     ],
 )
 def test_extraction(text, letter):

@@ -61,6 +61,14 @@ class ChoiceTask:
         return multiple_choice.negative_demonstrations([request for _, request in asked], generated)
 
 
+def options(row: RawRow, field: str) -> tuple[str, ...]:
+    """The texts of a row's options. Raises ValueError for what is no list of 2 to 26 texts."""
+    values, most = row.field(field, list), len(multiple_choice.LETTERS)
+    if not 2 <= len(values) <= most or not all(isinstance(value, str) and value.strip() for value in values):
+        raise ValueError(f"{row.where}: field {field!r} should hold 2 to {most} texts, got {values!r}")
+    return tuple(values)
+
+
 def letter_index(row: RawRow, field: str, key: str, choices: Sequence[str]) -> int:
     """Which option a letter names. Raises ValueError for one that names none."""
     letters = multiple_choice.LETTERS[: len(choices)]

@@ -17,13 +17,15 @@ MISTAKES = (
     "a wrong return value",
 )
 _CONFESSION = re.compile(r"#.*\b(?:bug|mistake|wrong|incorrect|off.by.one|missing)", re.IGNORECASE)
-_FENCE = re.compile(r"```([A-Za-z0-9_+-]*)[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```([A-Za-z0-9_+.-]*)[^\S\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+
+_PYTHON = re.compile(r"py(?:thon)?[0-9.]*", re.IGNORECASE)
 
 
 def extract(completion: str) -> str | None:
     """The program of a completion: the last Python fence, else the first fence, else the text itself."""
     fences = _FENCE.findall(completion)
-    python = [body for language, body in fences if language.lower() in ("python", "py", "python3")]
+    python = [body for language, body in fences if _PYTHON.fullmatch(language)]
     if python:
         return str(python[-1])
     if fences:
@@ -40,7 +42,7 @@ def _defined(reference: str) -> tuple[str, ...]:
     """Top-level functions of a reference: what tests mean by such a name, even where a builtin bears it too."""
     try:
         body = ast.parse(reference).body
-    except SyntaxError:  # a user's own reference may be anything
+    except (SyntaxError, ValueError):  # a user's own reference may be anything
         return ()
     return tuple(node.name for node in body if isinstance(node, ast.FunctionDef))
 

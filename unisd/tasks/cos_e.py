@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unisd.config.task import Task as TaskConfig
-from unisd.tasks.choice_task import ChoiceTask, letter_index
+from unisd.tasks.choice_task import ChoiceTask, letter_index, options
 from unisd.tasks.multiple_choice import Question
 from unisd.tasks.rows import HubDataset, RawRow
 
@@ -20,10 +20,10 @@ def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
 
 
 def _question(row: RawRow) -> Question:
-    choices = tuple(str(choice) for choice in row.field("choices", list))
+    choices = options(row, "choices")
     return Question(
         id=row.field("id"),
-        text=row.field("question"),
+        text=row.text("question"),
         choices=choices,
         correct=_correct(row, choices),
         explanation=row.field("abstractive_explanation"),

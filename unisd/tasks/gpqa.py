@@ -35,8 +35,8 @@ def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
 def _question(row: RawRow, identity: str) -> Question:
     return Question(
         id=str(row.values.get("Record ID") or identity),
-        text=row.field("Question").strip(),
-        choices=tuple(row.field(answer).strip() for answer in _ANSWERS),
+        text=row.text("Question").strip(),
+        choices=tuple(row.text(answer).strip() for answer in _ANSWERS),
         correct=0,
         explanation=row.optional("Explanation"),
         groups={kind: text for kind, name in _GROUPS.items() if (text := row.optional(name))},

@@ -56,7 +56,7 @@ class Gsm8k:
 
 
 def _example(row: RawRow, identity: str) -> Example:
-    question, answer = row.field("question"), row.field("answer")
+    question, answer = row.text("question"), row.text("answer")
     gold = _MARKED.findall(answer)
     if not gold:
         raise ValueError(f"{row.where}: field 'answer' has no last line '#### N': {answer[-80:]!r}")

@@ -21,7 +21,7 @@ def humaneval(config: TaskConfig) -> CodeTask:
 
 
 def _example(row: RawRow) -> Example:
-    prompt, entry = row.field("prompt"), row.field("entry_point")
+    prompt, entry = row.text("prompt"), row.field("entry_point")
     reference = prompt + row.field("canonical_solution")
     return Example(
         id=row.field("task_id"),
@@ -38,7 +38,7 @@ def _given(row: RawRow, reference: str, entry: str) -> str:
     """What the prompt brings beside the function: imports, and helpers that its tests may call."""
     try:
         body = ast.parse(reference).body
-    except SyntaxError as error:
+    except (SyntaxError, ValueError) as error:
         raise ValueError(f"{row.where}: prompt and canonical_solution are no Python: {error}") from None
     names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
     if entry not in names:

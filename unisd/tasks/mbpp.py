@@ -23,12 +23,13 @@ def mbpp(config: TaskConfig) -> CodeTask:
 
 
 def _example(row: RawRow) -> Example:
-    text = row.field("prompt" if "prompt" in row.values else "text")
-    source = row.field("code").replace("\r\n", "\n")
-    tests = tuple(str(test) for test in row.field("test_list", list))
+    text = row.text("prompt" if "prompt" in row.values else "text")
+    source = row.text("code").replace("\r\n", "\n")
+    tests = row.texts("test_list")
     if not tests:
         raise ValueError(f"{row.where}: field 'test_list' is empty; a program is graded by its tests")
-    setup = "\n".join(row.values.get("test_imports") or []) or str(row.values.get("test_setup_code") or "")
+    imports = row.texts("test_imports") if row.values.get("test_imports") else ()
+    setup = "\n".join(imports) or row.optional("test_setup_code")
     shown = "\n".join(tests)
     content = f"{text}\n\nSignature: {_signature(row, source, tests)}\nTests:\n{shown}\n\n{INSTRUCTION}"
     return Example(

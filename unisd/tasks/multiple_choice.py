@@ -65,8 +65,11 @@ def demonstration(explanation: str, letter: str) -> str:
     return f"Reasoning: {explanation}\nAnswer: {letter}" if explanation else f"Answer: {letter}"
 
 
-_ANSWER_LINE = re.compile(r"^[\s>*_#-]*(?:final\s+)?answer[\s*_]*[:=][\s*_]*(.*)$", re.IGNORECASE)
-_LETTER = re.compile(r"^[\s*_\"'(\[{]*(?:option\s+)?([A-Za-z])(?:[\s*_\"')\]}.,:;!-]|$)", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"^[\s>*_#-]*(?:final\s+)?answer[\s*_]*[:=\uff1a][\s*_]*(.*)$", re.IGNORECASE)
+_OPENING, _CLOSING = r"\s*_\"'(\[{$\u201c\u2018\uff08", r"\s*_\"')\]}$\u201d\u2019\uff09.,:;!-"
+_LETTER = re.compile(rf"^[{_OPENING}]*(?:\\boxed\{{|option\s+)?([A-Za-z])(?:[{_CLOSING}]|$)", re.IGNORECASE)
+# Several letters in a row name no option: "B and C", "A, B or D".
+_SEVERAL = re.compile(r"^\W*[A-Z](?:\W*(?:,|/|&|;|\band\b|\bor\b)\W*[A-Z])+\W*$", re.IGNORECASE)
 _PHRASE = re.compile(
     r"\banswer\s+is\s*:?[\s*_\"'(\[]*(?:option\s+)?([A-Z])\b(?!['’])(?:[*_\"')\].,:;!]|\s*$|\s*\n)", re.IGNORECASE
 )
@@ -98,7 +101,7 @@ def _letter_in(text: str, letters: str, choices: Sequence[str]) -> str | None:
     matching = [letters[index] for index, choice in enumerate(choices) if choice.lower() == plain]
     if len(matching) == 1:
         return matching[0]
-    found = _LETTER.match(text)
+    found = None if _SEVERAL.match(text) else _LETTER.match(text)
     if not found or found.group(1).upper() not in letters:
         return None
     rest = text[found.end(1) :].strip("*_\"' ")

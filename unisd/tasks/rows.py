@@ -53,6 +53,20 @@ class RawRow:
             raise ValueError(f"{self.where}: field {name!r} should be {wanted}, got {value!r}")
         return value
 
+    def text(self, name: str) -> str:
+        """A required text that says something. Raises ValueError naming file, line and field."""
+        value: str = self.field(name)
+        if not value.strip():
+            raise ValueError(f"{self.where}: field {name!r} is empty")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A required list of texts. Raises ValueError naming file, line and field."""
+        values = self.field(name, list)
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError(f"{self.where}: field {name!r} should hold texts, got {values!r}")
+        return tuple(values)
+
     def optional(self, name: str) -> str:
         """A text that may be missing or null, which is empty then. Raises ValueError for what is no text."""
         return "" if self.values.get(name) is None else str(self.field(name))
@@ -103,7 +117,10 @@ def _read(path: Path) -> list[RawRow]:
             where = f"{path}:{number}"
             try:
                 values = json.loads(line.decode("utf-8-sig"))
-            except ValueError as error:
+                json.dumps(
+                    values, ensure_ascii=False
+                ).encode()  # half of a character, as JSON may escape it, is no text
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{where}: is not JSON ({error}); rows are one JSON object a line") from None
             if not isinstance(values, dict):
                 raise ValueError(f"{where}: should be a JSON object, got {values!r}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unisd.config.task import Task as TaskConfig
-from unisd.tasks.choice_task import ChoiceTask, numbered
+from unisd.tasks.choice_task import ChoiceTask, numbered, options
 from unisd.tasks.multiple_choice import Question
 from unisd.tasks.rows import HubDataset, RawRow, content_ids
 
@@ -23,10 +23,10 @@ def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
 def _question(row: RawRow, identity: str) -> Question | None:
     if row.values.get("image"):
         return None
-    choices = tuple(str(choice) for choice in row.field("choices", list))
+    choices = options(row, "choices")
     return Question(
         id=str(row.values.get("id") or identity),
-        text=row.field("question"),
+        text=row.text("question"),
         choices=choices,
         correct=numbered(row, "answer", choices),
         explanation=row.optional("solution"),
