@@ -16,6 +16,7 @@ from unisd.config.resolve import resolve
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.rundir import RunDir, read_json, read_jsonl, write_json
+from unisd.sealed import fault_of
 from unisd.training.checkpoint import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -132,6 +133,7 @@ def test_a_corrupt_checkpoint_is_passed_over_and_said(trained, weights, same, ma
     training.train(job_of(run, directory))
     assert "checkpoint-3 is corrupt (optimizer.pt differs from what was written)" in caplog.text
     assert same(weights(directory, "it-1"), before)
+    assert fault_of(newest) is None, "it was written again"
 
 
 def test_no_whole_checkpoint_is_an_error(trained, make_run):

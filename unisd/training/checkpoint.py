@@ -1,96 +1,17 @@
-"""Checkpoints that are complete or absent, and finding the newest one that is whole.
+"""The checkpoints of a component: which there are, the newest that is whole, and which may go.
 
-A checkpoint is written beside its place, checked into a manifest of sizes and digests, synced and renamed: a process
-killed at any moment leaves the ones before it untouched. Knows nothing of what a checkpoint holds.
+Called by training, which writes them as `unisd.sealed` says. Knows nothing of what a checkpoint holds.
 """
 
-import hashlib
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from unisd.failures import StageError, is_disk_full
-from unisd.rundir import CARD, read_json, write_json
+from unisd.failures import StageError
+from unisd.sealed import fault_of
 
-MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
-
-
-def staging_of(target: Path) -> Path:
-    """Where `target` is filled before it stands in its place."""
-    return target.with_name(f".{target.name}.partial")
-
-
-@contextmanager
-def complete_directory(target: Path) -> Iterator[Path]:
-    """A directory to fill, which becomes `target` in one step if the block succeeds and vanishes if not.
-
-    Raises:
-        StageError: StorageFull, if the disk has no room; what stood at `target` stays.
-    """
-    staging = staging_of(target)
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-        _seal(staging)
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-        _sync(target.parent)
-    except Exception as error:
-        full = is_disk_full(error, target.parent)
-        shutil.rmtree(staging, ignore_errors=True)
-        if full:
-            raise StageError(
-                "StorageFull",
-                f"no room for {target.name} in {target.parent}: earlier checkpoints are whole; free or add space and "
-                "run again to go on from the newest",
-            ) from error
-        raise
-
-
-def _seal(directory: Path) -> None:
-    """Writes the manifest of a directory's files, all synced to disk; a model card may still be written anew."""
-    files = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            _sync(path)
-        if path.is_file() and path.name != CARD:
-            files[str(path.relative_to(directory))] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
-    write_json(directory / MANIFEST, files)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fault_of(directory: Path) -> str | None:
-    """What is wrong with a sealed directory, or None if every file is as it was written."""
-    manifest = directory / MANIFEST
-    if not manifest.is_file():
-        return f"{MANIFEST} is missing"
-    try:
-        files = read_json(manifest)
-    except ValueError:
-        return f"{MANIFEST} is not JSON"
-    for name, expected in files.items():
-        path = directory / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"] or _digest(path) != expected["sha256"]:
-            return f"{name} differs from what was written"
-    return None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -114,7 +35,7 @@ def newest_whole(directories: Sequence[Path]) -> tuple[Path | None, list[str]]:
         StageError: CheckpointCorrupt, if there are checkpoints and none is whole.
     """
     faults: list[str] = []
-    for path in (path for directory in directories for path in reversed(checkpoints(directory))):
+    for path in _newest_first(directories):
         fault = fault_of(path)
         if fault is None:
             return path, faults
@@ -129,6 +50,15 @@ def newest_whole(directories: Sequence[Path]) -> tuple[Path | None, list[str]]:
 
 def keep_newest(directories: Sequence[Path], count: int) -> None:
     """Deletes all but the newest `count` checkpoints; `directories` as in `newest_whole`."""
-    found = [path for directory in directories for path in reversed(checkpoints(directory))]
-    for path in found[count:]:
+    for path in _newest_first(directories)[count:]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def drop_newer(directories: Sequence[Path], chosen: Path) -> None:
+    """Deletes those that were passed over for `chosen`: they would stand where the same steps are written again."""
+    for path in takewhile(lambda path: path != chosen, _newest_first(directories)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _newest_first(directories: Sequence[Path]) -> list[Path]:
+    return [path for directory in directories for path in reversed(checkpoints(directory))]

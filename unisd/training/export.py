@@ -7,7 +7,7 @@ from unisd.card import write_card
 from unisd.job import Job
 from unisd.prepared import Prepared
 from unisd.rundir import read_json, write_json
-from unisd.training.checkpoint import complete_directory
+from unisd.sealed import complete_directory
 from unisd.training.loop import StepLoop
 from unisd.training.saving import Weights
 

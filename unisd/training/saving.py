@@ -15,9 +15,10 @@ from torch import nn
 
 from unisd.failures import StageError
 from unisd.rundir import write_json
+from unisd.sealed import complete_directory, staging_of
 from unisd.sharded import whole
 from unisd.teacher.adapter import STUDENT
-from unisd.training.checkpoint import complete_directory, keep_newest, staging_of
+from unisd.training.checkpoint import keep_newest
 from unisd.training.deepspeed import gathered_moments, restore_moments
 from unisd.training.guard import GuardWindow
 
