@@ -13,6 +13,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import pytest
 
 from unisd.config.load import parse_run
+from unisd.config.names import API_VERSION, KIND
 from unisd.config.run import SelfDistillRun
 from unisd.job import Job, stage_function
 from unisd.rundir import RunDir
@@ -52,6 +53,11 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file][first : first + count]
 
 
+def document(spec: dict[str, Any], name: str = "test") -> dict[str, Any]:
+    """A manifest with this spec."""
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+
+
 def manifest(model: Path, data: Path, **spec: Any) -> dict[str, Any]:
     """A small manifest; keyword arguments replace or extend blocks of the spec."""
     base: dict[str, Any] = {
@@ -79,12 +85,7 @@ def manifest(model: Path, data: Path, **spec: Any) -> dict[str, Any]:
     }
     for name, value in spec.items():
         base[name] = {**base[name], **value} if isinstance(value, dict) and name in base else value
-    return {
-        "apiVersion": "unisd.dev/v1alpha1",
-        "kind": "SelfDistillRun",
-        "metadata": {"name": "test"},
-        "spec": base,
-    }
+    return document(base)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import document
 from unisd.card import DATA, model_card
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
@@ -12,7 +13,7 @@ from unisd.config.task import EVALUATION_ONLY, TaskName
 from unisd.job import Job
 from unisd.prepared import Prepared
 from unisd.rundir import RunDir, read_json, write_json
-from unisd.training.checkpoint import fault_of
+from unisd.sealed import fault_of
 from unisd.training.export import name_base
 
 SCORES = [{"task": "gsm8k", "metric": "accuracy", "score": 0.5, "low": 0.4, "high": 0.6, "items": 100}]
@@ -30,9 +31,7 @@ def job(tmp_path, **spec):
         "components": [{"name": "star", "preset": "unisd_star"}],
         **spec,
     }
-    run = parse_run(
-        {"apiVersion": "unisd.dev/v1alpha1", "kind": "SelfDistillRun", "metadata": {"name": "exp"}, "spec": base}
-    )
+    run = parse_run(document(base, "exp"))
     return Job(run, RunDir(tmp_path), resolve(run.spec)[0])
 
 

@@ -7,29 +7,25 @@ import sys
 
 import pytest
 
+from tests.conftest import document
 from tests.fake_hub import fake_hub
 from unisd.config.load import parse_run
+from unisd.sealed import complete_directory
 from unisd.stages import stages
-from unisd.training.checkpoint import complete_directory
 
 TOKEN = "hf_averysecretvalue"
 
 
 def manifest(**spec):
-    return {
-        "apiVersion": "unisd.dev/v1alpha1",
-        "kind": "SelfDistillRun",
-        "metadata": {"name": "exp"},
-        "spec": {
-            "model": {"name": "org/base"},
-            "task": {"name": "gsm8k"},
-            "rollout": {"engine": "transformers"},
-            "components": [{"name": "raw", "preset": "raw"}, {"name": "star", "preset": "unisd_star"}],
-            "seeds": [1, 2],
-            "outputs": {"hub": {"repository": "me/exp"}},
-            **spec,
-        },
+    base = {
+        "model": {"name": "org/base"},
+        "task": {"name": "gsm8k"},
+        "rollout": {"engine": "transformers"},
+        "components": [{"name": "raw", "preset": "raw"}, {"name": "star", "preset": "unisd_star"}],
+        "seeds": [1, 2],
+        "outputs": {"hub": {"repository": "me/exp"}},
     }
+    return document({**base, **spec})
 
 
 @pytest.fixture

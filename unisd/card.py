@@ -13,7 +13,7 @@ from unisd import __version__
 from unisd.config.task import Source
 from unisd.job import Job
 from unisd.prepared import Prepared
-from unisd.rundir import CARD, Json
+from unisd.rundir import CARD, Json, write_text
 
 _SEE_THERE = "see there"
 DATA: dict[str, tuple[str, str]] = {
@@ -29,9 +29,7 @@ DATA: dict[str, tuple[str, str]] = {
 
 def write_card(directory: Path, job: Job, prepared: Prepared, scores: Sequence[Json] = ()) -> None:
     """Writes the card of the job's component into the directory with its weights, in place of one that is there."""
-    staging = directory / f".{CARD}.partial"
-    staging.write_text(model_card(job, prepared, scores), encoding="utf-8")
-    staging.replace(directory / CARD)
+    write_text(directory / CARD, model_card(job, prepared, scores))
 
 
 def model_card(job: Job, prepared: Prepared, scores: Sequence[Json] = ()) -> str:

@@ -13,9 +13,10 @@ from unisd.config.resolve import resolve
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.rundir import RunDir
+from unisd.sealed import MANIFEST
 
 logger = logging.getLogger(__name__)
-_OURS = ["manifest.json", "probe.json"]
+_OURS = [MANIFEST, "probe.json"]
 """What says whether a directory is whole, to us alone."""
 
 
@@ -60,12 +61,9 @@ def _push(hub: HubOutput, repository: str, adapter: Path) -> None:
         status = error.response.status_code
         if status in (401, 403):
             raise _refused(repository, f"the hub answers {status}") from None
-        raise StageError(
-            "NonZeroExit", f"spec.outputs.hub: {repository} was not pushed: the hub answers {status}"
-        ) from None
+        raise _failed(repository, f"the hub answers {status}") from None
     except (HTTPError, OSError) as error:
-        problem = f"the hub cannot be reached ({type(error).__name__})"
-        raise StageError("NonZeroExit", f"spec.outputs.hub: {repository} was not pushed: {problem}") from None
+        raise _failed(repository, f"the hub cannot be reached ({type(error).__name__})") from None
     logger.info("%s is pushed: %s", repository, commit)
 
 
