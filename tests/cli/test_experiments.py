@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from unisd.cli import main
+from unisd.experiments.modes import MODES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = f"cos_e={EXAMPLES / 'data/cos_e'}"
@@ -54,9 +55,7 @@ def test_a_weight_is_that_of_the_subcommand(capsys, tmp_path):
     assert "--weight: ema has no term of one weight" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("subcommand", [
-    "agreement", "ema", "contrastive", "match_joint", "match_repr", "clip", "unisd_star", "induction"
-])  # fmt: skip
+@pytest.mark.parametrize("subcommand", MODES)
 def test_every_subcommand_makes_valid_runs_here_and_on_a_cluster(subcommand, capsys, tmp_path):
     arguments = [subcommand, "--datasets", "mbpp,tooluse,scienceqa-all,cos_e,medmcqa", "--cross-eval"]
     assert run("experiments", *arguments, "--dry-run") == 0

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from unisd.config.base import ConfigError
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
-from unisd.experiments.plan import MODES, Experiment, manifests, task_name
+from unisd.experiments.modes import MODES
+from unisd.experiments.plan import Experiment, manifests, task_name
 
 BASE = Experiment("agreement", MODES["agreement"], ["cos_e"], models=["Qwen/Qwen2.5-0.5B-Instruct"])
 
@@ -35,6 +37,15 @@ def test_baselines_train_by_the_same_settings():
     told = [(arm.preset, arm.training.learning_rate) for arm in resolve(parse_run(found).spec)]
     own = [("agreement_tok_random", 1e-4), ("agreement_tok_random", 1e-5)]
     assert told == [("raw", 2e-5), ("sft", 1e-4), ("sft", 1e-5), *own]
+
+
+def test_a_baseline_that_is_the_mode_itself_has_every_setting():
+    (found,) = manifests(replace(BASE, modes=["sdft"], grid={"alpha": [0.5], "learning_rate": [1e-4]}))
+    (component,) = found["spec"]["components"]
+    assert component["divergence"] == {"alpha": 0.5}
+    (found,) = manifests(replace(BASE, modes=["sft"], grid={"gamma_agreement": [0.1]}))
+    with pytest.raises(ConfigError, match=r"spec.components\[0\].agreement: has no effect on the baseline sft"):
+        parse_run(found)
 
 
 def test_settings_of_a_whole_run_make_runs():

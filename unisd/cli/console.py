@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from unisd.failures import EXIT_CODES
+
 if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
     from unisd.stages import Stage
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-BAD_INPUT = 65
+BAD_INPUT = EXIT_CODES["BadInput"]
 INTERRUPTED = 130
 
 
@@ -34,6 +36,16 @@ def load(path: Path, cluster: bool = False) -> "SelfDistillRun | None":
     except ConfigError as error:
         complain(str(error))
         return None
+
+
+def made(directory: Path, flag: str) -> bool:
+    """Whether a directory to write to is there now; says why not, of the flag that names it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        complain(f"{flag}: {directory} cannot be made ({error.strerror}): give a directory that may be written to")
+        return False
+    return True
 
 
 def stages_of(run: "SelfDistillRun") -> "tuple[Stage, ...]":

@@ -4,25 +4,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unisd.cli.cluster import add_cluster, on_cluster
 from unisd.cli.console import BAD_INPUT, Commands, complain, say, stages_of
 from unisd.cli.flags import add_flags, listed, parsed_runs, sources_of, values_of, written
 from unisd.cli.local import console_of_stdout, show_stages, summarise
 from unisd.experiments.flags import FLAGS, spellings
+from unisd.experiments.modes import MODES
 
 if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
     from unisd.experiments.plan import Experiment, Manifest
-
-_SUBCOMMANDS = (
-    "agreement",
-    "ema",
-    "contrastive",
-    "match_joint",
-    "match_repr",
-    "clip",
-    "unisd_star",
-    "induction",
-)
+    from unisd.remote.cluster import Cluster
 
 
 def add(commands: Commands) -> None:
@@ -33,15 +25,14 @@ def add(commands: Commands) -> None:
         description="Every option may list values with commas or be given several times; the runs are the product.",
         allow_abbrev=False,
     )
-    parser.add_argument("subcommand", metavar="SUBCOMMAND", choices=_SUBCOMMANDS, help=", ".join(_SUBCOMMANDS))
-    for name, text in (
-        ("models", "hub ids, directories or .gguf files; default Qwen/Qwen2.5-7B-Instruct"),
-        ("datasets", "scienceqa, mbpp, cos_e, tooluse, …; -maxN after one takes N training rows"),
-        ("modes", "some of the subcommand's modes; default all"),
-        ("baselines", "components that come first, e.g. raw,sft; default raw"),
+    parser.add_argument("subcommand", metavar="SUBCOMMAND", choices=MODES, help=", ".join(MODES))
+    for name, others, text in (
+        ("models", ("model_name",), "hub ids, directories or .gguf files; default Qwen/Qwen2.5-7B-Instruct"),
+        ("datasets", ("dataset",), "scienceqa, mbpp, cos_e, tooluse, …; -maxN after one takes N training rows"),
+        ("modes", ("mode",), "some of the subcommand's modes; default all"),
+        ("baselines", (), "components that come first, e.g. raw,sft; default raw"),
     ):
-        singular = {"models": ("model_name",), "datasets": ("dataset",), "modes": ("mode",)}.get(name, ())
-        every = [spelling for each in (name, *singular) for spelling in spellings(each)]
+        every = [spelling for each in (name, *others) for spelling in spellings(each)]
         parser.add_argument(*every, action="append", type=values_of(str), dest=name, help=text, metavar="LIST")
     parser.add_argument("--seeds", "--seed", action="append", type=values_of(int), help="default 1", metavar="LIST")
     parser.add_argument("--weight", action="append", type=values_of(float), help="of the subcommand's own term")
@@ -52,8 +43,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show every job and what is done; write and run nothing")
     parser.add_argument("--manifests-only", action="store_true", help="write the manifests and stop")
     parser.add_argument("--apply", action="store_true", help="apply the runs to a cluster")
-    parser.add_argument("-n", "--namespace", help="with --apply; default: that of the kubeconfig's context")
-    parser.add_argument("--context", help="with --apply: context of the kubeconfig; default: the current one")
+    add_cluster(parser.add_argument_group("with --apply"))
     add_flags(parser, several=True)
     parser.set_defaults(command=_experiments)
 
@@ -80,7 +70,7 @@ def _experiments(options: argparse.Namespace) -> int:
 def _experiment(options: argparse.Namespace) -> "Experiment":
     from unisd.config.presets import PRESETS, PresetName
     from unisd.experiments.flags import WEIGHT_OF
-    from unisd.experiments.plan import DEFAULT_MODEL, MODES, Experiment
+    from unisd.experiments.plan import DEFAULT_MODEL, Experiment
 
     grid: dict[str, list[Any]] = {flag.name: listed(getattr(options, flag.name)) for flag in FLAGS}
     if options.weight:
@@ -138,14 +128,11 @@ def _run(options: argparse.Namespace, paths: list[Path]) -> int:
 
 def _apply(options: argparse.Namespace, found: "list[Manifest]") -> int:
     from unisd.remote.apply import apply
-    from unisd.remote.cluster import Cluster, ClusterError
 
-    try:
-        cluster = Cluster(options.namespace, options.context)
+    def apply_all(cluster: "Cluster") -> int:
         for manifest in found:
             apply(cluster, manifest)
             say(f"selfdistillrun/{manifest['metadata']['name']} applied")
-    except ClusterError as error:
-        complain(str(error))
-        return 1
-    return 0
+        return 0
+
+    return on_cluster(options, apply_all)

@@ -1,8 +1,13 @@
 """Commands that look at a run on a cluster: status, logs."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-from unisd.cli.console import Commands, complain, say
+from unisd.cli.cluster import add_cluster, on_cluster
+from unisd.cli.console import Commands, say
+
+if TYPE_CHECKING:
+    from unisd.remote.cluster import Cluster
 
 
 def add(commands: Commands) -> None:
@@ -21,39 +26,25 @@ def add(commands: Commands) -> None:
 def _remote_parser(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text)
     parser.add_argument("run", help="name of the run")
-    parser.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
-    parser.add_argument("--context", help="context of the kubeconfig; default: the current one")
+    add_cluster(parser)
     return parser
 
 
 def _status(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from unisd.remote.cluster import Cluster, ClusterError
     from unisd.remote.show import show_status
 
-    try:
-        return show_status(Cluster(options.namespace, options.context), options.run, Console(), watch=options.watch)
-    except ClusterError as error:
-        complain(str(error))
-        return 1
+    return on_cluster(options, lambda cluster: show_status(cluster, options.run, Console(), watch=options.watch))
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from unisd.remote.cluster import Cluster, ClusterError
     from unisd.remote.show import log_lines
 
-    try:
-        for line in log_lines(
-            Cluster(options.namespace, options.context),
-            options.run,
-            options.component,
-            options.role,
-            follow=options.follow,
-            tail=options.tail,
-        ):
+    def show(cluster: "Cluster") -> int:
+        wanted = (options.run, options.component, options.role)
+        for line in log_lines(cluster, *wanted, follow=options.follow, tail=options.tail):
             say(line)
-    except ClusterError as error:
-        complain(str(error))
-        return 1
-    return 0
+        return 0
+
+    return on_cluster(options, show)

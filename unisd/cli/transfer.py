@@ -3,8 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from unisd.cli.cluster import add_cluster, on_cluster
 from unisd.cli.console import BAD_INPUT, Commands, complain, say
+
+if TYPE_CHECKING:
+    from unisd.remote.cluster import Cluster
 
 
 def add(commands: Commands) -> None:
@@ -21,8 +26,7 @@ def add(commands: Commands) -> None:
     upload.add_argument("--to", help="path in the claim, as task.source.path and model.path give it; default its name")
     upload.set_defaults(command=_upload)
     for command in (fetch, upload):
-        command.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
-        command.add_argument("--context", help="context of the kubeconfig; default: the current one")
+        add_cluster(command)
         command.add_argument("--image", help="image of the pod that mounts the claim; default the run's")
         command.add_argument("--timeout", type=float, default=300.0, help="time for that pod to run, seconds")
     pack = commands.add_parser("pack", help="write a trained component or the report of a run to standard output")
@@ -35,39 +39,32 @@ def add(commands: Commands) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from unisd.parcel import ParcelError
-    from unisd.remote.cluster import Cluster, ClusterError
     from unisd.remote.fetch import How, fetch, wanted
 
-    try:
-        cluster = Cluster(options.namespace, options.context)
+    def bring(cluster: "Cluster") -> int:
         run = cluster.run(options.run)
         names = wanted(run, options.component, options.report)
         how = How(options.image, options.timeout)
         for line in fetch(cluster, run, names, options.to or Path(options.run), how):
             say(line)
-    except (ClusterError, ParcelError) as error:
-        complain(str(error))
-        return 1
-    return 0
+        return 0
+
+    return on_cluster(options, bring)
 
 
 def _upload(options: argparse.Namespace) -> int:
-    from unisd.parcel import ParcelError
-    from unisd.remote.cluster import Cluster, ClusterError
     from unisd.remote.fetch import How, upload
 
     if not options.file.exists():
         complain(f"{options.file} is not there")
         return BAD_INPUT
-    try:
-        cluster = Cluster(options.namespace, options.context)
+
+    def take(cluster: "Cluster") -> int:
         how = How(options.image, options.timeout)
         say(upload(cluster, options.file, options.target, options.to or options.file.name, how))
-    except (ClusterError, ParcelError) as error:
-        complain(str(error))
-        return 1
-    return 0
+        return 0
+
+    return on_cluster(options, take)
 
 
 def _pack(options: argparse.Namespace) -> int:

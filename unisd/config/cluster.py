@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from unisd.config.base import Config, DataKey, FilePath, HubId, Name, ObjectName, PositiveInt, Text
+from unisd.config.names import GROUP
 
-RESERVED_LABELS = ("unisd.dev/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by")
+RESERVED_LABELS = (f"{GROUP}/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by")
 """Beginnings of labels that the operator sets itself; on a pod of the user's they would mislead it, or Kueue."""
 _QUANTITY = r"^[0-9]+([.][0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
 _LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"

@@ -10,9 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pydantic import ValidationError
+
 from unisd.chat import completion_ids, prompt_ids
 from unisd.config.load import load_run
-from unisd.config.model import Model
+from unisd.config.model import Model, is_path
 from unisd.config.resolve import Arm, resolve
 from unisd.evaluation.chat_server import ChatServer
 from unisd.evaluation.perplexity import Surprisal
@@ -24,6 +26,7 @@ from unisd.rollouts.types import Sampling
 from unisd.rundir import Json, RunDir, read_json
 from unisd.tasks.types import Example
 
+_ADAPTER = "adapter_config.json"
 Precision = Literal["bfloat16", "float32"]
 Told = Callable[[int], None]
 
@@ -69,33 +72,56 @@ def place_of(model: str, adapter: Path | None, base: str | None, precision: Prec
     """
     path = Path(model).expanduser()
     if (path.parent / "run.json").is_file():
+        for flag, value in (("--adapter", adapter), ("--base", base)):
+            if value is not None:
+                raise StageError("BadInput", f"{flag}: {model} is a component of a run, which has its own: remove it")
         return _component(RunDir(path.parent), path.name, precision)
-    if adapter is None and (path / "adapter_config.json").is_file():
-        adapter, model = path, base or str(read_json(path / "adapter_config.json")["base_model_name_or_path"])
-        base = None
-    found = _resolved(model)
     if adapter is not None:
-        return _place(found, precision, adapter, full=False)
+        _check_adapter(adapter, base)
+        return _place(_resolved(model), precision, adapter, full=False)
+    if (path / _ADAPTER).is_file():
+        return _place(_resolved(base or _base_of(path), "--base"), precision, path, full=False)
+    found = _resolved(model)
     if base is not None:
-        return _place(_resolved(base), precision, found.path, full=True)
+        return _place(_resolved(base, "--base"), precision, found.path, full=True)
     return _place(found, precision, None, full=False)
 
 
+def _check_adapter(adapter: Path, base: str | None) -> None:
+    if base is not None:
+        raise StageError("BadInput", "--base: the base of --adapter is --model: remove it")
+    if not (adapter / _ADAPTER).is_file():
+        raise StageError("BadInput", f"--adapter: {adapter} is no directory of PEFT adapters: it has no {_ADAPTER}")
+
+
+def _base_of(adapter: Path) -> str:
+    """What adapters say that they were trained on."""
+    try:
+        named = read_json(adapter / _ADAPTER)["base_model_name_or_path"]
+    except (ValueError, TypeError, KeyError):
+        named = None
+    if not named:
+        raise StageError("BadInput", f"--model: {adapter / _ADAPTER} names no base: give it as --base")
+    return str(named)
+
+
 def _place(base: ModelDirectory, precision: Precision | None, trained: Path | None, *, full: bool) -> Place:
-    if trained is not None and not trained.is_dir():
-        raise StageError("BadInput", f"--adapter: {trained} is no directory")
     weights = Weights(base.path, precision or "bfloat16", trained, full)
     digest = content_digest(trained) if trained is not None else None
     return Place(weights, {"base": base.digest, "trained": digest, "full": full, "precision": weights.precision})
 
 
-def _resolved(model: str) -> ModelDirectory:
-    path = Path(model).expanduser()
-    local = path.exists() or path.suffix == ".gguf" or model.startswith(("/", ".", "~")) or model.count("/") > 1
-    if local:
-        return resolve_model(Model(path=str(path)), cache_directory())
+def _resolved(model: str, flag: str = "--model") -> ModelDirectory:
     name, _, revision = model.partition("@")
-    return resolve_model(Model(name=name, revision=revision or None), cache_directory())
+    path = str(Path(model).expanduser())
+    try:
+        found = Model(path=path) if is_path(model) else Model(name=name, revision=revision or None)
+    except ValidationError:
+        raise StageError("BadInput", f"{flag}: {model!r} is neither a path that is there nor a hub id") from None
+    try:
+        return resolve_model(found, cache_directory())
+    except StageError as error:
+        raise StageError(error.reason, str(error).replace("spec.model:", f"{flag}:")) from error
 
 
 def _component(directory: RunDir, name: str, precision: Precision | None) -> Place:

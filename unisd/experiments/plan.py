@@ -1,4 +1,4 @@
-"""Which runs a call of `unisd experiments` or `unisd train` stands for. Pure: manifests as plain data out, no files.
+"""Which runs a call of `unisd experiments` or `unisd train` stands for, as plain data. Writes no file.
 
 One run for each model, data set and value of a run's own settings; in it one component for each mode and value of the
 components' settings, so that they share rows, contexts and the report that compares them. A run's name ends in a digest
@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unisd.config.presets import BASELINES, PresetName
+from unisd.config.model import is_path
+from unisd.config.names import API_VERSION, KIND
+from unisd.config.presets import PresetName
 from unisd.config.resolve import MAX_ARMS
 from unisd.config.run import MAX_COMPONENTS, MAX_RUN_NAME
 from unisd.config.task import TaskName
@@ -22,24 +24,6 @@ from unisd.experiments.flags import BY_NAME, Values, component_fields, spec_fiel
 
 Manifest = dict[str, Any]
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B-Instruct"
-MODES: dict[str, tuple[PresetName, ...]] = {
-    "agreement": (
-        "agreement_seq_random",
-        "agreement_seq_retrieval",
-        "agreement_seq_induction",
-        "agreement_tok_random",
-        "agreement_tok_retrieval",
-        "agreement_tok_induction",
-    ),
-    "ema": ("ema",),
-    "contrastive": ("contrastive",),
-    "match_joint": ("match_joint",),
-    "match_repr": ("match_repr",),
-    "clip": ("clip",),
-    "unisd_star": ("unisd_star",),
-    "induction": ("agreement_seq_induction", "agreement_tok_induction"),
-}
-"""Subcommands, and the modes of each."""
 CROSS_EVALUATION: dict[str, tuple[TaskName, ...]] = {"scienceqa": ("gpqa",), "mbpp": ("humaneval",)}
 _TASKS: dict[str, TaskName] = {
     "tooluse": "toolalpaca",
@@ -106,16 +90,20 @@ def _product(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
 
 def _runs(experiment: Experiment, model: str, dataset: str, values: Values) -> Iterator[Manifest]:
     """The runs of one model and data set: one, or several where there are more components than a run may have."""
-    first = _components(experiment.baselines, experiment.grid)
-    components = _components(experiment.modes, experiment.grid)
+    own = {name: each for name, each in experiment.grid.items() if BY_NAME[name].of_component}
+    shared = {name: each for name, each in own.items() if BY_NAME[name].field.startswith("component.training.")}
+    first = [
+        each for preset in experiment.baselines for each in _components([preset], {} if preset == "raw" else shared)
+    ]
+    components = _components(experiment.modes, own)
     room = min(MAX_COMPONENTS, MAX_ARMS // len(experiment.seeds)) - len(first)
     for start in range(0, len(components), max(room, 1)):
         spec = _spec(experiment, model, dataset, values)
         spec["components"] = [*first, *components[start : start + room]]
         parts = [experiment.title, dataset, *tags(values, of_component=False), _short(model)]
         yield {
-            "apiVersion": "unisd.dev/v1alpha1",
-            "kind": "SelfDistillRun",
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {"name": _name(parts, MAX_RUN_NAME, _digest(spec))},
             "spec": {**spec, "parallelism": experiment.parallelism} if experiment.parallelism > 1 else spec,
         }
@@ -124,22 +112,15 @@ def _runs(experiment: Experiment, model: str, dataset: str, values: Values) -> I
 def _components(presets: Sequence[PresetName], grid: Mapping[str, Sequence[Any]]) -> list[Manifest]:
     found = {}
     for preset in presets:
-        for values in _product({name: each for name, each in grid.items() if _concerns(name, preset)}):
+        for values in _product(grid):
             name = _component_name(preset, tags(values, of_component=True))
             found[name] = {"name": name, "preset": preset, **component_fields(values)}
     return list(found.values())
 
 
-def _concerns(flag: str, preset: PresetName) -> bool:
-    """Whether a flag sets a field that components of this preset have."""
-    if preset not in BASELINES:
-        return BY_NAME[flag].of_component
-    return preset != "raw" and BY_NAME[flag].field.startswith("component.training.")
-
-
 def _spec(experiment: Experiment, model: str, dataset: str, values: Values) -> Manifest:
     given = spec_fields(values)
-    task = _task(dataset, experiment.sources)
+    task = task_of(dataset, experiment.sources)
     spec: Manifest = {
         **given,
         "model": {**_model(model), **given.get("model", {})},
@@ -155,10 +136,7 @@ def _spec(experiment: Experiment, model: str, dataset: str, values: Values) -> M
 
 
 def _model(name: str) -> Manifest:
-    """A path if it stands there or looks like one, else a hub id."""
-    path = Path(name)
-    local = path.exists() or path.suffix == ".gguf" or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
-    return {"path": str(path.expanduser().absolute())} if local else {"name": name}
+    return {"path": str(Path(name).expanduser().absolute())} if is_path(name) else {"name": name}
 
 
 def _short(model: str) -> str:
@@ -186,7 +164,8 @@ def _limited(dataset: str) -> tuple[str, int | None]:
     return (limited[1], int(limited[2])) if limited else (dataset, None)
 
 
-def _task(dataset: str, sources: Mapping[str, str]) -> Manifest:
+def task_of(dataset: str, sources: Mapping[str, str]) -> Manifest:
+    """The block `task` of a manifest that a data set stands for. Raises ValueError as `task_name` does."""
     name, (called, most) = task_name(dataset), _limited(dataset)
     task: Manifest = {"name": name}
     if name == "mbpp" and called != "mbpp":

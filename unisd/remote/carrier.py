@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unisd.config.names import CLAIM
+
 Object = Mapping[str, Any]
 
 DATA = "/data"
 CONTAINER = "carrier"
 LONGEST_SECONDS = 6 * 3600
 """Time after which the cluster itself ends a carrier that nobody removed."""
-_CLAIM_LABEL = "unisd.dev/claim"
 _TAKEN_OVER = (
     *("nodeSelector", "tolerations", "affinity", "imagePullSecrets", "serviceAccountName"),
     *("priorityClassName", "runtimeClassName", "schedulerName", "securityContext"),
@@ -40,7 +41,7 @@ class Place:
 def carrier_pod(place: Place, *, read_only: bool) -> dict[str, Any]:
     """The pod; its name is the API server's to make."""
     like = place.like or {}
-    label = {key: value for key, value in like.get("metadata", {}).get("labels", {}).items() if key == _CLAIM_LABEL}
+    label = {key: value for key, value in like.get("metadata", {}).get("labels", {}).items() if key == CLAIM}
     metadata = {
         "generateName": "unisd-carrier-",
         "labels": {"app.kubernetes.io/name": "unisd-carrier", **label},

@@ -6,6 +6,7 @@ Called by `unisd status`, `logs`, `fetch` and `upload`. Knows labels of children
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -14,8 +15,10 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-GROUP, VERSION, PLURAL = "unisd.dev", "v1alpha1", "selfdistillruns"
-_TIMEOUT = 30
+from unisd.config.names import ARM, ATTEMPT, GROUP, PLURAL, ROLE, RUN_UID, VERSION
+
+TIMEOUT = 30
+"""Longest time of one request, seconds."""
 
 
 class ClusterError(Exception):
@@ -49,9 +52,22 @@ class Cluster:
     def run(self, name: str) -> dict[str, Any]:
         """The SelfDistillRun of this name, as it stands in the API server."""
         with translated(f"run {name} in namespace {self.namespace}"):
-            found: dict[str, Any] = self._objects.get_namespaced_custom_object(
-                GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUT
-            )
+            return self._run(name)
+
+    def find_run(self, name: str) -> dict[str, Any] | None:
+        """The same, or None if there is none of this name; there is none where the resource is not installed."""
+        with translated(f"runs of namespace {self.namespace}"):
+            try:
+                return self._run(name)
+            except ApiException as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
+
+    def _run(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._objects.get_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=TIMEOUT
+        )
         return found
 
     def has_claim(self, name: str) -> bool:
@@ -59,28 +75,15 @@ class Cluster:
         with translated(f"claims of namespace {self.namespace}"):
             only = f"metadata.name={name}"
             found = self._core.list_namespaced_persistent_volume_claim(
-                self.namespace, field_selector=only, _request_timeout=_TIMEOUT
+                self.namespace, field_selector=only, _request_timeout=TIMEOUT
             )
         return bool(found.items)
-
-    def has_run(self, name: str) -> bool:
-        """Whether there is a run of this name; there is none where the resource is not installed."""
-        with translated(f"runs of namespace {self.namespace}"):
-            try:
-                self._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, self.namespace, PLURAL, name, _request_timeout=_TIMEOUT
-                )
-            except ApiException as error:
-                if error.status != HTTPStatus.NOT_FOUND:
-                    raise
-                return False
-        return True
 
     def pod_template(self, uid: str) -> dict[str, Any] | None:
         """The pod template of a Job of this run that mounts its claim, as the API server has it."""
         with translated("jobs of the run"):
             jobs = self._batch.list_namespaced_job(
-                self.namespace, label_selector=f"{GROUP}/run-uid={uid}", _request_timeout=_TIMEOUT
+                self.namespace, label_selector=f"{RUN_UID}={uid}", _request_timeout=TIMEOUT
             ).items
         if not jobs:
             return None
@@ -91,11 +94,11 @@ class Cluster:
 
     def logs(self, uid: str, arm: str, role: str) -> list[Log]:
         """Containers of the newest attempt at `arm` (or at a shared stage, if it has no arm) in this role."""
-        selector = f"{GROUP}/run-uid={uid},{GROUP}/role={role}"
-        selector += f",{GROUP}/arm={arm}" if arm != role else ""
+        selector = f"{RUN_UID}={uid},{ROLE}={role}"
+        selector += f",{ARM}={arm}" if arm != role else ""
         with translated(f"pods of {arm}"):
             pods = self._core.list_namespaced_pod(
-                self.namespace, label_selector=selector, _request_timeout=_TIMEOUT
+                self.namespace, label_selector=selector, _request_timeout=TIMEOUT
             ).items
         newest = max((_attempt(pod) for pod in pods), default=0)
         return [
@@ -115,36 +118,32 @@ class Cluster:
                 follow=follow,
                 tail_lines=tail,
                 _preload_content=False,
-                _request_timeout=None if follow else _TIMEOUT,
+                _request_timeout=None if follow else TIMEOUT,
             )
             for line in answer:
                 yield line.decode(errors="replace").rstrip("\n")
 
 
+def _attempt(pod: Any) -> int:
+    return int(pod.metadata.labels[ATTEMPT])
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turns the client's errors into one that says what was asked for."""
+    try:
+        yield
+    except ApiException as error:
+        raise ClusterError(f"{what}: {_reason(error)}") from None
+    except HTTPError as error:
+        raise ClusterError(f"{what}: the API server does not answer: {error}") from None
+
+
 def _reason(error: ApiException) -> str:
-    """In a few words, and for what was refused in the API server's own: which rule it breaks stands there."""
-    if error.status in (401, 404):
-        return {401: "not logged in", 404: "not found"}[error.status]
+    """The API server's own words: which rule something breaks, or what is not there, stands in them."""
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        return "not logged in"
     try:
         return str(json.loads(error.body or "")["message"])
     except (ValueError, KeyError, TypeError):
         return str(error.reason)
-
-
-def _attempt(pod: Any) -> int:
-    return int(pod.metadata.labels[f"{GROUP}/attempt"])
-
-
-class translated:  # noqa: N801 - reads as a word in `with`
-    """Turns the client's errors into one that says what was asked for."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ApiException):
-            raise ClusterError(f"{self._what}: {_reason(error)}") from None
-        if isinstance(error, HTTPError):
-            raise ClusterError(f"{self._what}: the API server does not answer: {error}") from None

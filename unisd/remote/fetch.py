@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from unisd import __version__
+from unisd.config.names import API_VERSION, KIND
 from unisd.parcel import ParcelError, pack, size_of, unpack
 from unisd.remote.carrier import DATA, Place
-from unisd.remote.cluster import GROUP, VERSION, Cluster, ClusterError
+from unisd.remote.cluster import Cluster, ClusterError
 from unisd.remote.transfer import carrier
-from unisd.training.checkpoint import fault_of
+from unisd.sealed import fault_of
 
 REPORT = "report"
 DEFAULT_IMAGE = f"ghcr.io/unisd/trainer:{__version__}"
@@ -75,10 +76,8 @@ def upload(cluster: Cluster, source: Path, target: str, to: str, how: How) -> st
     path = PurePosixPath(to)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ClusterError(f"--to {to} must be a path below the claim's root, such as data/rows.jsonl")
-    if cluster.has_run(target):
-        place = _place(cluster, cluster.run(target), how)
-    else:
-        place = Place(target, how.image or DEFAULT_IMAGE)
+    run = cluster.find_run(target)
+    place = Place(target, how.image or DEFAULT_IMAGE) if run is None else _place(cluster, run, how)
     if not cluster.has_claim(place.claim):
         raise ClusterError(
             f"no claim {place.claim} in namespace {cluster.namespace}: make one, and name it in the run as "
@@ -105,7 +104,7 @@ def _place(cluster: Cluster, run: dict[str, Any], how: How) -> Place:
     metadata, storage = run["metadata"], run["spec"].get("storage", {})
     status = run.get("status", {})
     images = [stage["image"] for stage in status.get("stages", []) if stage.get("image")]
-    owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": run["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
     return Place(
         claim=storage.get("existingClaim") or status.get("claim") or metadata["name"],
         image=how.image or (images[0] if images else DEFAULT_IMAGE),

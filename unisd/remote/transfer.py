@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from kubernetes import client, stream
@@ -18,12 +19,11 @@ from kubernetes.stream import ws_client
 from websocket import ABNF, WebSocketException
 
 from unisd.remote.carrier import CONTAINER, Place, carrier_pod
-from unisd.remote.cluster import Cluster, ClusterError, translated
+from unisd.remote.cluster import TIMEOUT, Cluster, ClusterError, translated
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _CLOSE = 255
 _SILENCE_SECONDS = 120.0
-_TIMEOUT = 30
 _HOPELESS = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
 
 
@@ -153,23 +153,23 @@ def carrier(cluster: Cluster, place: Place, *, read_only: bool, timeout: float) 
     core: Any = client.CoreV1Api()
     with translated("a pod that mounts the claim"):
         pod = carrier_pod(place, read_only=read_only)
-        made = core.create_namespaced_pod(cluster.namespace, pod, _request_timeout=_TIMEOUT)
+        made = core.create_namespaced_pod(cluster.namespace, pod, _request_timeout=TIMEOUT)
     name = made.metadata.name
     try:
         _wait(core, name, cluster.namespace, time.monotonic() + timeout)
         yield Carrier(core, name, cluster.namespace)
     finally:
         try:
-            core.delete_namespaced_pod(name, cluster.namespace, grace_period_seconds=0, _request_timeout=_TIMEOUT)
+            core.delete_namespaced_pod(name, cluster.namespace, grace_period_seconds=0, _request_timeout=TIMEOUT)
         except ApiException as error:
-            if error.status != 404:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise ClusterError(f"pod {name} could not be removed: {error.reason}; remove it yourself") from None
 
 
 def _wait(core: Any, name: str, namespace: str, deadline: float) -> None:
     while True:
         with translated(f"pod {name}"):
-            pod = core.read_namespaced_pod(name, namespace, _request_timeout=_TIMEOUT)
+            pod = core.read_namespaced_pod(name, namespace, _request_timeout=TIMEOUT)
         if pod.status.phase == "Running":
             return
         why, hopeless = _held_up(pod)
