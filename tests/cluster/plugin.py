@@ -6,7 +6,9 @@ import pytest
 
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
+from tests.cluster.definition import define
 from tests.cluster.node import NodeCluster
+from tests.cluster.waiting import eventually
 
 FIXTURES = {"cluster", "fresh_cluster", "kueue_cluster"}
 NODE_FIXTURES = {"node_cluster"}
@@ -36,6 +38,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = cluster.create_namespace()
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def definition(cluster: Cluster) -> Cluster:
+    """The shared cluster, with the CustomResourceDefinition and without an operator."""
+    define(cluster)
+    eventually(lambda: cluster.kubectl("explain", "sdr"))  # the API server publishes it a moment later
+    return cluster
 
 
 @pytest.fixture(scope="session")

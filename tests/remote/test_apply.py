@@ -1,23 +1,16 @@
 """`unisd experiments --apply` on a real API server: runs are made, left alone when they say the same, and refused."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-from tests.cluster.waiting import eventually
 from unisd.cli import main
-
-DEFINITION = Path(__file__).parents[2] / "crds/selfdistillruns.unisd.dev.yaml"
 
 
 @pytest.fixture
-def runs(cluster, namespace, monkeypatch):
+def runs(definition, namespace, monkeypatch):
     """Lists the runs of a namespace, whose cluster the command line finds as kubectl does."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(DEFINITION))
-    eventually(lambda: cluster.kubectl("get", "sdr", "-A") is not None)
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    return lambda: cluster.json("get", "sdr", "-n", namespace)["items"]
+    monkeypatch.setenv("KUBECONFIG", str(definition.kubeconfig))
+    return lambda: definition.json("get", "sdr", "-n", namespace)["items"]
 
 
 def apply(namespace, output, *arguments):

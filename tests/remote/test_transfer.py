@@ -11,12 +11,10 @@ import pytest
 
 from tests.cluster import kwok
 from tests.cluster.cluster import Cluster
-from tests.cluster.waiting import eventually
-from tests.operator.controller.harness import CRD
 from unisd.remote.carrier import Place, carrier_pod
 from unisd.remote.cluster import ClusterError
 from unisd.remote.fetch import wanted
-from unisd.training.checkpoint import complete_directory
+from unisd.sealed import complete_directory
 
 RUN = {
     "metadata": {"name": "demo"},
@@ -145,12 +143,10 @@ def results(cluster, uid):
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster):
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-    eventually(lambda: cluster.kubectl("get", "sdr", "-A", "--ignore-not-found=false") or True)
-    cluster.add_fake_node("node-transfer")
-    cluster.add_volumes(8)
-    return cluster
+def served(definition: Cluster):
+    definition.add_fake_node("node-transfer")
+    definition.add_volumes(8)
+    return definition
 
 
 @pytest.fixture

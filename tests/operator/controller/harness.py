@@ -12,11 +12,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.definition import define
 from tests.cluster.processes import Process
 from tests.cluster.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
-CRD = ROOT / "crds" / "selfdistillruns.unisd.dev.yaml"
 SYSTEM = "unisd-system"
 # Every kind that the operator makes.
 CHILDREN = "jobs,deployments,services,configmaps,secrets,networkpolicies,persistentvolumeclaims,pods"
@@ -26,8 +26,7 @@ SCORES = [{"task": "gsm8k", "metric": "accuracy", "score": 0.5, "low": 0.4, "hig
 
 def install(cluster: Cluster) -> None:
     """The resource, the operator's namespace, a node with GPUs, volumes."""
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-    eventually(lambda: cluster.kubectl("get", "sdr", "-A", "--ignore-not-found=false") or True)
+    define(cluster)
     cluster.create_namespace(SYSTEM)
     cluster.add_fake_node("node-a", gpus=64)
     cluster.add_volumes(8)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.definition import define
 from tests.cluster.waiting import eventually
-from tests.operator.controller.harness import CRD, SYSTEM, Operator, ends, manifest, status
+from tests.operator.controller.harness import SYSTEM, Operator, ends, manifest, status
 from tests.operator.queues.queues import gpu_pods, reaches
 
 
@@ -14,7 +15,7 @@ from tests.operator.queues.queues import gpu_pods, reaches
 def shared() -> Iterator[Cluster]:
     """A cluster with an operator, and no GPU yet."""
     with Cluster() as running:
-        running.kubectl("apply", "--server-side", "-f", str(CRD))
+        define(running)
         running.create_namespace(SYSTEM)
         running.add_volumes(10)
         operator = Operator(running, retrySeconds=1.0, resyncSeconds=5.0)
