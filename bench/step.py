@@ -43,7 +43,8 @@ from unisd.metrics.memory import peak_memory_gib
 from unisd.rollouts.types import Completion, RolloutEngine, Sampling
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.training.arguments import common_arguments, lora_config
-from unisd.training.loop import LoopContext, StepLoop
+from unisd.training.context import LoopContext
+from unisd.training.loop import StepLoop
 from unisd.training.rows import ReferenceRow, Row
 from unisd.training.sampler import StepSampler
 from unisd.training.trainer import UniSDTrainer

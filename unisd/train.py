@@ -33,9 +33,10 @@ from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
 from unisd.training.checkpoint import drop_newer, newest_whole, step_of
+from unisd.training.context import LoopContext
 from unisd.training.deepspeed import deepspeed_config, run_on_cpu
 from unisd.training.export import export
-from unisd.training.loop import LoopContext, StepLoop
+from unisd.training.loop import StepLoop
 from unisd.training.memory import in_words
 from unisd.training.probe import probe_for
 from unisd.training.rollouts import InProcess, Rollouts, Served

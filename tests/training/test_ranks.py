@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.conftest import manifest, rows
 from unisd import train as training
@@ -34,18 +35,29 @@ KINDS = {
         "training": {**TRAINING, "fineTuning": "full"},
     },
     "sft": {"components": [{"name": "it", "preset": "sft"}], "training": TRAINING},
+    "untied": {"components": [{"name": "it", "divergence": {}}], "training": {**TRAINING, "fineTuning": "full"}},
 }
-STAGES = ["lora-0", "lora-1", "lora-2", "lora-3", "full-1", "full-2", "full-3", "sft-0", "sft-2", "sft-3"]
+STAGES = ["lora-0", "lora-1", "lora-2", "lora-3", "full-0", "full-1", "full-2", "full-3", "sft-0", "sft-2", "sft-3"]
+STAGES += ["untied-0", "untied-3"]
 NARROW = ["lora-2-narrow", "lora-3-narrow", "full-3-narrow", "sft-3-narrow"]
 SCRIPT = Path(__file__).parent / "ranks.py"
+
+
+def untied(model, folder):
+    """The model with random weights and an output layer of its own, which the loss alone reaches."""
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = AutoConfig.from_pretrained(model, tie_word_embeddings=False)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
 
 
 class Ranks:
     """Trainings of two processes, and those of one that they are compared with."""
 
     def __init__(self, base, model):
-        self._base, self._model = base, model
-        self.cases = []
+        self._base, self._model, self._untied = base, model, untied(model, base / "model")
+        self.cases, self.said = [], ""
 
     def directory(self, name):
         return RunDir(self._base / name)
@@ -61,7 +73,7 @@ class Ranks:
         changed = {"gradientAccumulationSteps": 2 // processes, "precision": precision}
         return parse_run(
             manifest(
-                self._model,
+                self._untied if kind == "untied" else self._model,
                 data,
                 components=KINDS[kind]["components"],
                 training={**KINDS[kind]["training"], **changed},
@@ -105,7 +117,8 @@ class Ranks:
         done = subprocess.run(
             [*torchrun, str(SCRIPT), str(self._base / "cases.json")], capture_output=True, check=False, env=environment
         )
-        assert done.returncode == 0, done.stderr.decode()[-6000:]
+        self.said = done.stderr.decode()
+        assert done.returncode == 0, self.said[-6000:]
 
     def ended(self, name):
         return [read_json(self.directory(name).root / f"ended-{rank}.json") for rank in (0, 1)]
@@ -158,6 +171,10 @@ def test_two_processes_train_what_one_does(ranks, name):
     assert_same(ranks.weights(name), ranks.weights(kind))
     assert_same(ranks.weights(name, "best"), ranks.weights(kind, "best"))
     assert read_jsonl(ranks.arm(name) / "probes.jsonl") == read_jsonl(ranks.arm(kind) / "probes.jsonl")
+
+
+def test_processes_do_not_look_for_weights_without_gradient_where_all_have_one(ranks):
+    assert "find_unused_parameters" not in ranks.said
 
 
 @pytest.mark.parametrize("name", NARROW)

@@ -12,7 +12,8 @@ from torch import nn
 from trl import SFTConfig, SFTTrainer
 
 from unisd.forward.packed import pack
-from unisd.training.loop import LoopContext, StepLoop, StepResult
+from unisd.training.context import LoopContext
+from unisd.training.loop import StepLoop, StepResult
 from unisd.training.rows import ReferenceRow
 from unisd.training.together import most, summed
 

@@ -85,6 +85,15 @@ def causal_model(model: nn.Module) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
+def reaches_all(model: nn.Module) -> bool:
+    """Whether every weight that trains gets a gradient from a pass over text; adapters of an image encoder do not."""
+    core = causal_model(model)
+    reached = {
+        id(weight) for part in (core.get_decoder(), core.get_output_embeddings()) for weight in part.parameters()
+    }
+    return all(id(weight) in reached for weight in model.parameters() if weight.requires_grad)
+
+
 def hidden_states(model: nn.Module, packed: Pack) -> torch.Tensor:
     """Last hidden states [N, H] at the positions that predict the completion tokens.
 

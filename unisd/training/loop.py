@@ -10,9 +10,9 @@ import math
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +22,22 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
-from unisd.config.resolve import Arm
 from unisd.failures import StageError
+from unisd.forward.packed import reaches_all
 from unisd.metrics.memory import peak_memory_gib
-from unisd.metrics.progress import Progress
-from unisd.rollouts.vllm_engine import RolloutStopped
 from unisd.rundir import write_json
-from unisd.training.checkpoint import complete_directory
+from unisd.sealed import complete_directory
+from unisd.training.context import LoopContext
 from unisd.training.deepspeed import backward, step_if_finite
 from unisd.training.guard import GuardWindow
 from unisd.training.memory import in_words, out_of_memory, smaller
-from unisd.training.rollouts import Rollouts
-from unisd.training.sampler import StepSampler
 from unisd.training.saving import Saving
-from unisd.training.stop import StopFlag
 
 Metrics = dict[str, float]
-Probe = Callable[[Any, int], float]
 
 
 class StepInterrupted(Exception):  # noqa: N818 - not an error: training was asked to stop
     """The open step was dropped because training was asked to stop."""
-
-
-@dataclass
-class LoopContext:
-    """What a training is given besides model, rows and hyperparameters."""
-
-    arm: Arm
-    directory: Path
-    sampler: StepSampler
-    rollouts: Rollouts
-    progress: Progress = field(default_factory=Progress)
-    stop: StopFlag = field(default_factory=StopFlag)
-    probe: Probe | None = None
-    probe_every: int | None = None
-    log: Callable[[str], None] = lambda _line: None
-    earlier: Sequence[Path] = ()
-    """Directories of earlier attempts, the newest first: their checkpoints go as newer ones come."""
 
 
 @dataclass
@@ -101,6 +79,7 @@ class StepLoop(Saving):
         self._staging = context.directory
         self._started = time.monotonic()
         super().__init__(*args, **kwargs)
+        self.args.ddp_find_unused_parameters = not reaches_all(self.model)
         self.add_callback(_StepEnd(self))  # type: ignore[attr-defined]
         context.sampler.rank, context.sampler.world = self.accelerator.process_index, self.accelerator.num_processes
 
@@ -301,11 +280,7 @@ class StepLoop(Saving):
     def _run_probe(self, step: int) -> None:
         """Scores the probe rows; the best adapter so far is kept under `best`."""
         assert self.context.probe is not None
-        score = None
-        with suppress(RolloutStopped):
-            score = self.context.probe(self, step)
-        self.check_stop()
-        assert score is not None, "what stopped it was agreed upon"
+        score = self.context.probe(self, step)
         self.context.log(f"step {step}: probe score {score:.4f}")
         if self.best is None or score > self.best["score"]:
             self.best, weights = {"step": step, "score": score}, self.weights()

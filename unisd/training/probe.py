@@ -13,7 +13,7 @@ from unisd.rollouts.types import Sampling
 from unisd.rollouts.vllm_engine import RolloutStopped
 from unisd.rundir import read_jsonl, write_jsonl
 from unisd.tasks.types import Grade
-from unisd.training.loop import Probe
+from unisd.training.context import Probe
 from unisd.training.together import gather
 
 

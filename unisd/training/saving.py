@@ -8,7 +8,7 @@ was sharded; full fine-tuning under DeepSpeed keeps each process's share as it i
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,11 +19,9 @@ from unisd.sealed import complete_directory, staging_of
 from unisd.sharded import whole
 from unisd.teacher.adapter import STUDENT
 from unisd.training.checkpoint import keep_newest
+from unisd.training.context import LoopContext
 from unisd.training.deepspeed import gathered_moments, restore_moments
 from unisd.training.guard import GuardWindow
-
-if TYPE_CHECKING:
-    from unisd.training.loop import LoopContext
 
 STATE = "unisd_state.json"
 _TENSORS = "unisd_tensors.safetensors"
@@ -40,7 +38,7 @@ class Saving:
     state: Any
     lr_scheduler: Any
     is_deepspeed_enabled: bool
-    context: "LoopContext"
+    context: LoopContext
     window: GuardWindow
     counters: dict[str, int]
     best: dict[str, float] | None
