@@ -115,8 +115,8 @@ def _dry_run(options: argparse.Namespace, runs: "list[SelfDistillRun]") -> int:
 
 
 def _run(options: argparse.Namespace, paths: list[Path]) -> int:
+    from unisd.execution.devices import visible_devices
     from unisd.experiments.pool import Pool, run_all
-    from unisd.local.devices import visible_devices
 
     gpus = listed(options.gpus) if options.gpus is not None else list(visible_devices())
     codes = run_all(paths, Pool(gpus, options.per_device), say)

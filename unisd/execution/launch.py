@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from unisd.config.load import plain
+from unisd.execution.devices import visible_devices
 from unisd.failures import StageError
 from unisd.job import Job
-from unisd.local.devices import visible_devices
 from unisd.rundir import read_json, write_json
 from unisd.training.stop import STOP_FILE
 

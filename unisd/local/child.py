@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unisd.config.run import SelfDistillRun
+from unisd.execution.devices import device_id
 from unisd.execution.process import attempt, own_output, record_failure
 from unisd.job import Job, stage_function
-from unisd.local.devices import device_id
 from unisd.metrics.progress import Progress
 from unisd.rundir import RunDir
 from unisd.stages import Stage

@@ -15,8 +15,8 @@ from typing import Any
 from unisd.config.resolve import resolve
 from unisd.config.run import RunSpec, SelfDistillRun
 from unisd.config.serving import SERVER_ENVIRONMENT, evaluates_on_servers, serve_arguments, trains_on_servers
+from unisd.execution.devices import device_id
 from unisd.failures import StageError
-from unisd.local.devices import device_id
 from unisd.local.rollout import ENDS, GRACE_SECONDS, Plan, carry_on
 from unisd.local.state import log_tail
 from unisd.rundir import Json, RunDir

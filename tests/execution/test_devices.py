@@ -1,6 +1,6 @@
 """Which GPU a component gets: the place it was given counts among the GPUs that the command may use."""
 
-from unisd.local.devices import device_id, visible_devices
+from unisd.execution.devices import device_id, visible_devices
 
 
 def test_places_count_among_the_gpus_that_may_be_used(monkeypatch):
