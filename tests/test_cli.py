@@ -61,6 +61,18 @@ def test_dry_run_lists_stages(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_run_cannot_have_is_told(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments, code, told in (
+        (["--per-device", "0"], 2, "argument --per-device: should be a whole number from 1 on, got '0'"),
+        (["--parallelism", "x"], 2, "argument --parallelism: should be a whole number from 1 on, got 'x'"),
+        (["--devices", "-1"], 2, "argument --devices: should be a whole number from 0 on, got '-1'"),
+        (["--directory", tmp_path / "file"], 65, "--directory: {0} cannot be made (File exists): give a directory"),
+    ):
+        assert run("run", "-f", EXAMPLES / "tiny.yaml", *arguments) == code
+        assert told.format(tmp_path / "file") in capsys.readouterr().err
+
+
 def test_a_stage_that_is_not_there(tmp_path, capsys):
     assert run("train", "-f", EXAMPLES / "tiny.yaml", "--directory", tmp_path, "--arm", "none-1") == 65
     assert "has no stage train/none-1; it has prepare" in capsys.readouterr().err

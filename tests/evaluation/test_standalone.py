@@ -11,6 +11,7 @@ from aiohttp import web
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from examples.make_tiny_model import make_tiny_model
 from tests.rollouts.fake_vllm import Served
 from unisd.config.task import Source, Task
 from unisd.evaluation.chat_server import ChatServer
@@ -111,6 +112,21 @@ def test_what_is_not_there_is_told(tmp_path, tiny_model, cache):
         evaluate_model(subject(tiny_model), [TASK], Settings(max_tokens=999_999), None, tell_nobody)
 
 
+def test_adapters_that_do_not_fit_are_told(tiny_model, adapter, tmp_path, cache):
+    broken = shutil.copytree(adapter, tmp_path / "broken")
+    (broken / "adapter_config.json").write_text("{}")
+    with pytest.raises(StageError, match=r"--model: .*adapter_config.json names no base: give it as --base"):
+        place_of(str(broken), None, None, None)
+    with pytest.raises(StageError, match="--base: the base of --adapter is --model: remove it"):
+        place_of(str(tiny_model), adapter, "other", None)
+    other = make_tiny_model(tmp_path / "other", hidden_size=32)
+    with pytest.raises(StageError, match=r"the adapters .*adapter do not fit their base: "):
+        evaluate_model(subject(other, adapter), [TASK], SHORT, None, tell_nobody)
+    (other / "config.json").write_text("[")
+    with pytest.raises(StageError, match=r"--model: .*other has a config.json that is no JSON object"):
+        place_of(str(other), None, None, None)
+
+
 def test_a_component_of_a_run(make_run, carry_out):
     sft = [{"name": "sft", "preset": "sft"}, {"name": "raw", "preset": "raw"}]
     run, directory = make_run(4, eval_rows=2, components=sft, training={"maxSteps": 1})
@@ -125,6 +141,8 @@ def test_a_component_of_a_run(make_run, carry_out):
     with pytest.raises(StageError, match=r"sft-1 of .* is not trained to its end"):
         place_of(str(directory.root / "sft-1"), None, None, None)
     carry_out(run, directory, "train/sft", "evaluate/sft")
+    with pytest.raises(StageError, match=r"--base: .*sft-1 is a component of a run, which has its own: remove it"):
+        place_of(str(directory.root / "sft-1"), None, "other", None)
     place = place_of(str(directory.root / "sft-1"), None, None, None)
     assert place.weights.precision == "float32"
     task = Task(name="cos_e", source=run.spec.task.source)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unisd.cli.console import BAD_INPUT, Commands, complain
-from unisd.cli.flags import sources_of, values_of
+from unisd.cli.console import BAD_INPUT, Commands, complain, made
+from unisd.cli.flags import count, listed, not_negative, sources_of, values_of
 from unisd.cli.local import console_of_stdout
 from unisd.cli.stage import run_stage
 from unisd.experiments.flags import spellings
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _SAMPLED = 0.8
 """Temperature of several samples, where none is given: that of the paper that defines pass@k."""
-_FIELDS = (("spec.model:", "--model:"), ("spec.task.source.path:", "--source:"), ("spec.task.source:", "--source:"))
+_GRADINGS = ("none", "exact", "regex", "multipleChoice", "python")
+_FIELDS = (("spec.task.source.path:", "--source:"), ("spec.task.source:", "--source:"))
 
 
 def add(commands: Commands) -> None:
@@ -50,21 +51,21 @@ def add(commands: Commands) -> None:
         "--task", "--dataset", action="append", type=values_of(str), help="one or several", metavar="LIST"
     )
     model.add_argument("--source", action="append", default=[], metavar="[TASK=]PATH", help="local rows")
-    model.add_argument("--grading", help="task custom: none, exact, regex, multipleChoice or python")
+    model.add_argument("--grading", choices=_GRADINGS, help="task custom: how rows are graded; default none")
     model.add_argument("--pattern", help="grading regex: its first group is the answer")
-    model.add_argument("--max-examples", type=int, help="rows of each task at most, by a stable sample")
-    model.add_argument("--max-tokens", type=int, default=1024, help="longest completion; default 1024")
-    model.add_argument("--samples", type=int, default=1, help="completions of each row; default 1, greedy")
-    model.add_argument("--temperature", type=float, help=f"default 0, or {_SAMPLED} with several samples")
+    model.add_argument("--max-examples", type=count, help="rows of each task at most, by a stable sample")
+    model.add_argument("--max-tokens", type=count, default=1024, help="longest completion; default 1024")
+    model.add_argument("--samples", type=count, default=1, help="completions of each row; default 1, greedy")
+    model.add_argument("--temperature", type=not_negative, help=f"default 0, or {_SAMPLED} with several samples")
     model.add_argument("--seed", type=int, default=1, help="of sampling; default 1")
-    model.add_argument("--passes", type=values_of(int), default=[1], help="k of pass@k, e.g. 1,5,10", metavar="LIST")
+    model.add_argument("--passes", type=values_of(count), default=[1], help="k of pass@k, e.g. 1,5,10", metavar="LIST")
     model.add_argument(
         "--structured", action="store_true", help="ask for JSON; a server's decoding is held to a schema"
     )
     model.add_argument("--no-perplexity", action="store_true", help="no perplexities and no divergence to the base")
     model.add_argument("--precision", choices=("bfloat16", "float32"), help="default: as trained, else bfloat16")
-    model.add_argument("--batch-size", type=int, default=64, help="rows generated together; default 64")
-    model.add_argument("--tokens-per-pass", type=int, default=16384, help="tokens scored together; default 16384")
+    model.add_argument("--batch-size", type=count, default=64, help="rows generated together; default 64")
+    model.add_argument("--tokens-per-pass", type=count, default=16384, help="tokens scored together; default 16384")
     model.add_argument("--output", type=Path, help="directory for items-TASK.jsonl and evaluation.json")
     parser.set_defaults(command=_evaluate, kind="evaluate")
 
@@ -78,8 +79,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             )
             return BAD_INPUT
         return run_stage(options)
-    if options.file is not None or options.arm is not None:
-        complain("--file and --arm are of a stage, --model of any model: give one of them")
+    if any(option is not None for option in (options.file, options.directory, options.arm)):
+        complain("--file, --directory and --arm are of a stage, --model of any model: give one of them")
         return BAD_INPUT
     return _evaluate_model(options)
 
@@ -88,6 +89,8 @@ def _evaluate_model(options: argparse.Namespace) -> int:
     from unisd.evaluation.standalone import evaluate_model
     from unisd.failures import StageError
 
+    if options.output is not None and not made(options.output, "--output"):
+        return BAD_INPUT
     try:
         tasks, settings = _tasks(options), _settings(options)
         evaluation = evaluate_model(_subject(options), tasks, settings, options.output, _tell)
@@ -116,19 +119,37 @@ def _tell(task: str, done: int, total: int) -> None:
 
 
 def _tasks(options: argparse.Namespace) -> "list[Task]":
-    from unisd.config.task import Source, Task
-    from unisd.experiments.plan import task_name
+    from unisd.config.task import Task
+    from unisd.experiments.plan import task_of
 
-    names = [name for names in options.task or [] for name in names]
+    names = listed(options.task)
     if not names:
         raise ValueError("--task: give one or several, e.g. --task scienceqa,gpqa")
     sources = sources_of(options, names[0] if len(names) == 1 else None)
-    found = []
-    for name in dict.fromkeys(task_name(name) for name in names):
-        source = Source(path=sources[name]) if name in sources else None
-        own: dict[str, Any] = {"grading": options.grading, "pattern": options.pattern} if name == "custom" else {}
-        found.append(Task(name=name, source=source, max_eval_examples=options.max_examples, **own))
-    return found
+    found: dict[str, Task] = {}
+    for dataset in names:
+        task = Task.model_validate({**task_of(dataset, sources), "maxEvalExamples": options.max_examples})
+        if task.name in found:
+            raise ValueError(f"--task: {dataset} is the task {task.name}, which stands there already")
+        found[task.name] = _with_grading(task, options)
+    strange = [name for name in sources if name not in found]
+    if strange:
+        raise ValueError(f"--source: {strange[0]} is none of --task: {', '.join(found)}")
+    if "custom" not in found and (options.grading is not None or options.pattern is not None):
+        raise ValueError("--grading and --pattern belong to task custom: remove them")
+    return list(found.values())
+
+
+def _with_grading(task: "Task", options: argparse.Namespace) -> "Task":
+    """The task with what tells how one's own rows are graded."""
+    from unisd.config.resolve import pattern_problems
+
+    if task.name != "custom":
+        return task
+    task = task.model_copy(update={"grading": options.grading, "pattern": options.pattern})
+    for problem in pattern_problems(task):
+        raise ValueError(str(problem).replace("spec.task.pattern", "--pattern"))
+    return task
 
 
 def _settings(options: argparse.Namespace) -> "Settings":

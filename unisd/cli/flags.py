@@ -1,7 +1,8 @@
 """The research code's flags on a parser, and an experiment from what was typed. Shared by train and experiments."""
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,31 @@ def add_flags(parser: argparse.ArgumentParser, *, several: bool) -> None:
     group.add_argument(
         *spellings("cross_eval"), action="store_true", help="also score GPQA after ScienceQA, HumanEval after MBPP"
     )
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` on."""
+
+    def parsed(text: str) -> int:
+        if not text.strip().isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"should be a whole number from {least} on, got {text!r}")
+        return int(text)
+
+    return parsed
+
+
+count = whole(1)
+
+
+def not_negative(text: str) -> float:
+    """A finite number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"should be a finite number from 0 on, got {text!r}")
+    return value
 
 
 def values_of(kind: Any) -> Any:

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unisd.cli.console import BAD_INPUT, INTERRUPTED, Commands, complain, load, stages_of
+from unisd.cli.console import BAD_INPUT, INTERRUPTED, Commands, complain, load, made, stages_of
+from unisd.cli.flags import count, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +22,12 @@ def add(commands: Commands) -> None:
     run.add_argument("-f", "--file", type=Path, required=True, help="the manifest")
     run.add_argument("--directory", type=Path, help="where results go; default runs/NAME")
     run.add_argument("--dry-run", action="store_true", help="show the stages and which are finished; run nothing")
-    run.add_argument("--devices", type=int, help="GPUs to use; default all")
-    run.add_argument("--per-device", type=int, help="components that share a GPU; default 1")
+    run.add_argument("--devices", type=whole(0), help="GPUs to use; default all")
+    run.add_argument("--per-device", type=count, help="components that share a GPU; default 1")
     run.add_argument(
-        "--parallelism", type=int, help="components at once; default spec.parallelism, or all that --per-device allows"
+        "--parallelism",
+        type=count,
+        help="components at once; default spec.parallelism, or all that --per-device allows",
     )
     run.set_defaults(command=_run)
 
@@ -60,12 +63,14 @@ def show_stages(directory: Path, found: "tuple[Stage, ...]") -> None:
 
 def run_stages(run: "SelfDistillRun", directory: Path, found: "tuple[Stage, ...]", options: argparse.Namespace) -> int:
     """Carries out stages by the local runner and shows what came of them; the exit code."""
+    from unisd.execution.devices import visible_devices
     from unisd.failures import StageError
-    from unisd.local.devices import visible_devices
     from unisd.local.display import display
     from unisd.local.runner import Runner, succeeded
     from unisd.rundir import RunDir
 
+    if not made(directory, "--directory"):
+        return BAD_INPUT
     devices = len(visible_devices()) if options.devices is None else options.devices
     console = console_of_stdout()
     machine = _machine(run, devices, options)

@@ -70,8 +70,6 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
     "ssd": {"sampling": {"temperature": 1.5, "topP": 0.8, "topK": 20}},
 }
 
-BASELINES: frozenset[str] = frozenset({"raw", "sft", "sdft", "gkd", "opsd", "ssd"})
-
 SUMMARIES: dict[PresetName, str] = {
     "agreement_seq_random": "weights whole completions by how far teachers with random contexts agree",
     "agreement_seq_retrieval": "weights whole completions by how far teachers with retrieved contexts agree",

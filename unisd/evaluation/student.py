@@ -15,6 +15,7 @@ from unisd.config.resolve import Arm
 from unisd.config.serving import evaluates_on_servers
 from unisd.evaluation.divergence import divergences
 from unisd.evaluation.perplexity import Surprisal, surprisals
+from unisd.failures import StageError
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.forward.packed import Ids
 from unisd.job import Job
@@ -145,11 +146,19 @@ def _models(weights: Weights) -> tuple[Any, Any]:
     else:
         model = base = load_model(weights.base, weights.precision)
         if weights.trained is not None:
-            from peft import PeftModel
-
-            model = base = PeftModel.from_pretrained(model, str(weights.trained)).eval()
+            model = base = _adapted(model, weights.trained)
     (model.get_base_model() if hasattr(model, "peft_config") else model).set_attn_implementation(PACKED)
     return model, base
+
+
+def _adapted(model: Any, adapters: Path) -> Any:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapters)).eval()
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise StageError("BadInput", f"the adapters {adapters} do not fit their base: {error}") from error
 
 
 def _autocast(model: Any, precision: str) -> Callable[[], AbstractContextManager[Any]]:
