@@ -71,6 +71,10 @@ class Namespace:
         """Runs a program in here to its end and returns what it prints; raises `RuntimeError` with its stderr."""
         return run(*self.command(*words))
 
+    def seen(self, path: Path) -> Path:
+        """A path of in here as this machine sees it, file systems that were mounted in here included."""
+        return Path(f"/proc/{self._pid}/root{path}")
+
     def _lay_cable(self) -> None:
         """Two ends, gone with the node's network; the host finds pods by way of the node."""
         name, addresses = f"unisd-{secrets.token_hex(4)}", self.addresses

@@ -1,6 +1,7 @@
 """Small runs on a real node: a model of random weights, one component that needs no servers, minutes at most."""
 
 import json
+import signal
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -13,6 +14,10 @@ from tests.e2e.installation import with_packages
 ROWS = Path(__file__).parents[2] / "examples/data/cos_e/train.jsonl"
 SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}}
 ARM = "sft-1"
+# Of all processes of a pod but the first, which is the training's launcher, and the one that asks.
+_SIGNAL = (
+    "import os; [os.kill(int(p), {}) for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]"
+)
 
 
 def manifest(name: str, **blocks: Any) -> dict[str, Any]:
@@ -48,13 +53,33 @@ def manifest(name: str, **blocks: Any) -> dict[str, Any]:
     return with_packages({**kind, "metadata": {"name": name}, "spec": spec})
 
 
-def start(cluster: NodeCluster, namespace: str, given: Mapping[str, Any], rows: str | None = None) -> Path:
-    """Applies a run with its rows; returns the folder behind its claim."""
+def start(
+    cluster: NodeCluster, namespace: str, given: Mapping[str, Any], rows: str | None = None, mib: int | None = None
+) -> Path:
+    """Applies a run with its rows; returns the folder behind its claim, which holds no more than `mib`."""
     text = rows if rows is not None else ROWS.read_text(encoding="utf-8")
-    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {"rows.jsonl": text}}
-    folder = cluster.add_volume(given["metadata"]["name"], namespace)
-    cluster.apply(data, given, namespace=namespace)
+    folder = cluster.add_volume(given["metadata"]["name"], namespace, mib)
+    cluster.apply(config_map("rows", {"rows.jsonl": text}), given, namespace=namespace)
     return folder
+
+
+def config_map(name: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": dict(data)}
+
+
+def suspend(cluster: NodeCluster, namespace: str, name: str, value: bool) -> None:
+    """Sets spec.suspend; of a run to be suspended waits until it holds no pod and its component says so."""
+    patch = json.dumps({"spec": {"suspend": value}})
+    cluster.kubectl("patch", "sdr", name, "-n", namespace, "--type=merge", "-p", patch)
+    if value:
+        eventually(lambda: not trainers(cluster, namespace), within=60)
+        eventually(lambda: component_of(status_of(cluster, namespace, name))["phase"] == "Suspended", within=20)
+
+
+def send(cluster: NodeCluster, namespace: str, pod: str, which: signal.Signals) -> None:
+    """Sends a signal to the processes of a training in one pod."""
+    cluster.kubectl("exec", pod, "-n", namespace, "--", "python", "-c", _SIGNAL.format(which.value))
 
 
 def status_of(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
@@ -76,20 +101,54 @@ def trains(folder: Path, attempt: int = 1, beyond: int = 5) -> int:
 
 def succeeds(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
     """Waits for the run's end, and that it is a good one; its status."""
+    return _ends(cluster, namespace, name, "Succeeded")
+
+
+def fails(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
+    """Waits for the run's end, and that it is a bad one; its status."""
+    return _ends(cluster, namespace, name, "Failed")
+
+
+def _ends(cluster: NodeCluster, namespace: str, name: str, phase: str) -> dict[str, Any]:
     ended = eventually(
         lambda: (status := status_of(cluster, namespace, name)).get("phase") in ("Succeeded", "Failed") and status,
         within=400,
         every=1,
     )
     assert ended
-    assert ended["phase"] == "Succeeded", json.dumps(ended, indent=1)
+    assert ended["phase"] == phase, json.dumps(ended, indent=1)
     return ended
 
 
+def failure_of(cluster: NodeCluster, namespace: str, name: str, arm: str = ARM) -> dict[str, Any]:
+    """The first failure that the run tells, of a stage or of its component."""
+
+    def failure() -> dict[str, Any] | None:
+        status = status_of(cluster, namespace, name)
+        parts = [*status.get("stages", []), component_of(status, arm)]
+        return next((part["failure"] for part in parts if part.get("failure")), None)
+
+    found = eventually(failure, within=240, every=1)
+    assert found
+    return found
+
+
 def trainers(cluster: NodeCluster, namespace: str) -> dict[str, str]:
-    """Uids of the trainer pods, by name."""
-    found = cluster.json("get", "pods", "-n", namespace, "-l", "unisd.dev/role=train")["items"]
+    """Uids of the trainer pods, by name: the first is that of the first process."""
+    found = pods_of(cluster, namespace, "train")
     return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in found}
+
+
+def pods_of(cluster: NodeCluster, namespace: str, role: str) -> list[dict[str, Any]]:
+    """Pods of a role, by name."""
+    found: list[dict[str, Any]] = cluster.json("get", "pods", "-n", namespace, "-l", f"unisd.dev/role={role}")["items"]
+    return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def training_folder(folder: Path, attempt: int = 1) -> Path:
+    """Where an attempt keeps metrics and checkpoints, from the folder behind the claim."""
+    (found,) = folder.glob(f"runs/*/components/{ARM}/{attempt}/train")
+    return found
 
 
 def steps_of(folder: Path, attempt: int) -> list[int]:

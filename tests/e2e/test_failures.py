@@ -1,25 +1,10 @@
 """Real faults on a real node, each told by its reason."""
 
-from typing import Any
-
 import pytest
 
 from tests.cluster.node import NodeCluster
 from tests.cluster.waiting import eventually
-from tests.e2e.runs import component_of, manifest, start, status_of
-
-
-def failure_of(node: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
-    """The first failure that the run tells, of a stage or of its component."""
-
-    def failure() -> dict[str, Any] | None:
-        status = status_of(node, namespace, name)
-        parts = [*status.get("stages", []), component_of(status)]
-        return next((part["failure"] for part in parts if part.get("failure")), None)
-
-    found = eventually(failure, within=240, every=1)
-    assert found
-    return found
+from tests.e2e.runs import component_of, fails, failure_of, manifest, start, status_of
 
 
 def test_an_image_that_is_not_there(node: NodeCluster, team: str) -> None:
@@ -29,12 +14,23 @@ def test_an_image_that_is_not_there(node: NodeCluster, team: str) -> None:
     assert "unisd.test/nothing:1" in failure["message"]
 
 
-def test_a_limit_of_memory(node: NodeCluster, team: str) -> None:
+def test_a_secret_that_is_not_there(node: NodeCluster, team: str) -> None:
+    start(node, team, manifest("secret", preparation={"pod": {"envFrom": [{"secretRef": {"name": "absent"}}]}}))
+    failure = failure_of(node, team, "secret")
+    assert failure["reason"] == "ConfigError", failure
+    assert 'secret "absent" not found' in failure["message"]
+
+
+def test_a_limit_of_memory_and_the_component_that_would_have_been_next(node: NodeCluster, team: str) -> None:
     limits = {"requests": {"cpu": "100m"}, "limits": {"memory": "150Mi"}}
-    start(node, team, manifest("memory", backoffLimit=0, trainer={"numNodes": 1, "resourcesPerNode": limits}))
-    failure = failure_of(node, team, "memory")
+    trainer = {"numNodes": 1, "resourcesPerNode": limits}
+    both = [{"name": "sft", "preset": "sft"}, {"name": "next", "preset": "sft"}]
+    once = {"backoffLimit": 0, "parallelism": 1, "failurePolicy": "FailFast"}
+    start(node, team, manifest("memory", trainer=trainer, components=both, **once))
+    status = fails(node, team, "memory")
+    failure = component_of(status)["failure"]
     assert (failure["reason"], failure["exitCode"], failure["node"]) == ("OOMKilled", 137, "node"), failure
-    eventually(lambda: status_of(node, team, "memory")["phase"] == "Failed", within=60)
+    assert component_of(status, "next-1")["failure"]["reason"] == "FailFast"
 
 
 def test_rows_that_the_task_refuses(node: NodeCluster, team: str) -> None:
@@ -42,7 +38,7 @@ def test_rows_that_the_task_refuses(node: NodeCluster, team: str) -> None:
     failure = failure_of(node, team, "rows")
     assert failure["reason"] == "BadInput", failure
     assert "question" in failure["message"]
-    eventually(lambda: status_of(node, team, "rows")["phase"] == "Failed", within=60)
+    fails(node, team, "rows")
 
 
 @pytest.mark.parametrize("reason", ["Unschedulable"])

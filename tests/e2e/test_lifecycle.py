@@ -1,18 +1,20 @@
 """Training on a real node goes on after whatever interrupts it, from its newest checkpoint."""
 
 import json
+import signal
 
 from tests.cluster.node import NodeCluster
-from tests.cluster.waiting import eventually
 from tests.e2e.installation import VALUES
 from tests.e2e.runs import (
     ARM,
     component_of,
     manifest,
+    send,
     start,
     status_of,
     steps_of,
     succeeds,
+    suspend,
     taken_over,
     trainers,
     trains,
@@ -20,7 +22,6 @@ from tests.e2e.runs import (
 from tests.operator.charts.installation import install
 
 CHECKPOINT_EVERY = 5
-KILL = "import os, signal; [os.kill(int(p), signal.SIGKILL) for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]"
 
 
 def test_training_goes_on_after_each_interruption(node: NodeCluster, team: str) -> None:
@@ -36,7 +37,7 @@ def test_training_goes_on_after_each_interruption(node: NodeCluster, team: str) 
 
     # A process of one pod is killed: the attempt has failed, the next one goes on.
     killed = next(iter(trainers(node, team)))
-    node.kubectl("exec", killed, "-n", team, "--", "python", "-c", KILL)
+    send(node, team, killed, signal.SIGKILL)
     trains(folder, attempt=2, beyond=reached)
     failure = component_of(status_of(node, team, "goes-on"))["failure"]
     assert (failure["attempt"], failure["reason"]) == (1, "NonZeroExit")
@@ -57,22 +58,13 @@ def test_training_goes_on_after_each_interruption(node: NodeCluster, team: str) 
 def test_a_suspended_run_holds_no_pod_and_goes_on(node: NodeCluster, team: str) -> None:
     folder = start(node, team, manifest("pauses"))
     reached = trains(folder)
-    suspend(node, team, True)
-    eventually(lambda: not trainers(node, team), within=60)
-    eventually(lambda: component_of(status_of(node, team, "pauses"))["phase"] == "Suspended", within=20)
+    suspend(node, team, "pauses", True)
 
     written = max(steps_of(folder, 1))
     assert written >= reached
-    suspend(node, team, False)
+    suspend(node, team, "pauses", False)
     succeeds(node, team, "pauses")
     attempts = [folder for folder in folder.glob(f"runs/*/components/{ARM}/*") if folder.is_dir()]
     assert len(attempts) == 1
     steps = steps_of(folder, 1)
     assert steps == sorted(set(steps)), "no step was made twice"
-
-
-def suspend(node: NodeCluster, namespace: str, value: bool) -> None:
-    """Sets spec.suspend."""
-    node.kubectl(
-        "patch", "sdr", "pauses", "-n", namespace, "--type=merge", "-p", json.dumps({"spec": {"suspend": value}})
-    )
