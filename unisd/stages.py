@@ -7,7 +7,7 @@ every input: two stages with one hash have one result.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from unisd.config.resolve import Arm, resolve
@@ -33,9 +33,7 @@ class Stage:
     """Names of the stages whose results it reads."""
     arm: Arm | None = None
     """The component and seed that it belongs to; None for shared stages."""
-    uses_device: bool = False
-    """Whether it wants a device slot."""
-    optional_needs: tuple[str, ...] = field(default=())
+    optional_needs: tuple[str, ...] = ()
     """Stages that must have ended, well or not, before this one starts (the report reads what there is)."""
 
 
@@ -47,12 +45,12 @@ def stages(run: SelfDistillRun, sources: Mapping[str, str]) -> tuple[Stage, ...]
         sources: content digests of the local files that the run reads (model, rows, rows:TASK), by field.
     """
     arms = resolve(run.spec)
-    prepare = Stage("prepare", "prepare", _hash(prepare_inputs(run, arms), sources), uses_device=True)
+    prepare = Stage("prepare", "prepare", _hash(prepare_inputs(run, arms), sources))
     found = [prepare]
     written = _texts(run, arms)
     contexts = None
     if written:
-        contexts = Stage("contexts", "contexts", _hash(written, prepare.hash), ("prepare",), uses_device=True)
+        contexts = Stage("contexts", "contexts", _hash(written, prepare.hash), ("prepare",))
         found.append(contexts)
     for arm in arms:
         found += _arm_stages(run, arm, prepare, contexts)
@@ -114,7 +112,6 @@ def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage |
             _hash(inputs, prepare.hash),
             tuple(stage.name for stage in needs),
             arm,
-            uses_device=True,
         )
         found.append(before)
     inputs = {
@@ -123,7 +120,7 @@ def _arm_stages(run: SelfDistillRun, arm: Arm, prepare: Stage, contexts: Stage |
         "rollout": run.spec.rollout.engine,
     }
     needed = tuple(dict.fromkeys(("prepare", before.name)))
-    found.append(Stage(f"evaluate/{arm.name}", "evaluate", _hash(inputs, before.hash), needed, arm, uses_device=True))
+    found.append(Stage(f"evaluate/{arm.name}", "evaluate", _hash(inputs, before.hash), needed, arm))
     return found
 
 
