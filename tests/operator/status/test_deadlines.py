@@ -111,7 +111,8 @@ def test_another_operator_goes_on_with_the_clock_that_it_finds() -> None:
     assert fresh.arm().phase == "Pending"
 
 
-def test_a_new_attempt_has_a_clock_of_its_own_and_may_begin_below_the_last_step() -> None:
+def in_its_second_attempt() -> Lab:
+    """A training whose first attempt failed after step 50."""
     lab = new(progressDeadlineSeconds=100).training()
     answered(lab, 50, 10)
     lab.pod("train", "c-1", phase="Failed", container={"exit_code": 1})
@@ -120,6 +121,11 @@ def test_a_new_attempt_has_a_clock_of_its_own_and_may_begin_below_the_last_step(
     lab.look(10)
     lab.start(attempt=2)
     lab.look(1)
+    return lab
+
+
+def test_a_new_attempt_has_a_clock_of_its_own_and_may_begin_below_the_last_step() -> None:
+    lab = in_its_second_attempt()
     answered(lab, 40, 1000)
     answered(lab, 40, 1000)
     assert lab.arm().phase == "Training", "it resumed from step 40 and has not done a step yet"
@@ -129,14 +135,7 @@ def test_a_new_attempt_has_a_clock_of_its_own_and_may_begin_below_the_last_step(
 
 
 def test_an_answer_of_an_older_attempt_is_not_this_ones() -> None:
-    lab = new(progressDeadlineSeconds=100).training()
-    answered(lab, 50, 10)
-    lab.pod("train", "c-1", phase="Failed", container={"exit_code": 1})
-    lab.look(1)
-    lab.remove("c-1")
-    lab.look(10)
-    lab.start(attempt=2)
-    lab.look(1)
+    lab = in_its_second_attempt()
     progress = lab.arm().progress
     assert progress is not None
     assert progress.last_updated_time is None
