@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.tasks.attacks import FORK_BOMB, RIGHT, TESTS, TRICKS
 from unisd.tasks.grader import Grader
 from unisd.tasks.grading import ask
 from unisd.tasks.sandbox import Limits, Program, isolation, run_programs
 from unisd.tasks.sandbox.groups import groups, join
 
 LIMITS = Limits(seconds=2.0)
-TESTS = ("assert f(1) == 2", "assert set([f(2)]) == {3}")
-RIGHT = "def f(x):\n    return x + 1\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,27 +48,7 @@ def test_right_and_wrong_programs(run):
     assert run("def g(x):\n    return x\n").outcome == "error"
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import os\nos._exit(0)",
-        "import sys\nsys.exit(0)",
-        RIGHT + "import os\ndef f(x):\n    os._exit(0)",
-        "raise SystemExit(0)",
-        "print('passed')\nimport sys\nsys.stdout.flush()",
-        'import os\nfor d in range(3, 64):\n    try: os.write(d, b\'{"outcome": "passed", "message": "", "layers": []}\')\n'
-        "    except OSError: pass",
-        "class E:\n    def __eq__(self, other): return True\n    def __hash__(self): return 3\ndef f(x):\n    return E()",
-        "class E(int):\n    def __eq__(self, other): return True\n    def __hash__(self): return 3\ndef f(x):\n    return E(9)",
-        "class E(list):\n    def __eq__(self, other): return True\ndef f(x):\n    return E([1])",
-        "import builtins\nbuiltins.set = builtins.AssertionError = lambda *a: 0\ndef set(x): return 0\ndef f(x): return 9",
-        "a = [0] * 10**10\n" + RIGHT,
-        "def f(x):\n    while True: pass",
-        "def f(x):\n    return f(x)",
-        "import os\nos.kill(-1, 9)\n" + RIGHT,
-        "import os\nif os.fork() == 0:\n    os.setsid()\n" + RIGHT,
-    ],
-)
+@pytest.mark.parametrize("source", TRICKS)
 def test_no_trick_passes(run, source):
     assert run(source).outcome != "passed"
 
@@ -81,9 +60,8 @@ def test_an_endless_program_is_killed(run):
 
 
 def test_a_fork_bomb_leaves_nothing_running(run):
-    bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
     before = len(os.listdir("/proc"))
-    assert run(bomb).outcome == "timeout"
+    assert run(FORK_BOMB).outcome == "timeout"
     time.sleep(0.2)
     assert len(os.listdir("/proc")) < before + 10
 
