@@ -85,6 +85,17 @@ def test_a_failing_stage_ends_with_its_code(tmp_path, capsys):
     assert "BadInput: spec.model" in capsys.readouterr().err
 
 
+def test_stages_that_come_too_early_say_what_comes_first(tmp_path, capsys):
+    for stage in (["report"], ["contexts"], ["evaluate", "--arm", "raw-1"], ["train", "--arm", "sft-1"]):
+        assert run(*stage, "-f", EXAMPLES / "tiny.yaml", "--directory", tmp_path / stage[0]) == 65
+        assert "prepared.json is not there: carry out the stage prepare first" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_made_ends_a_stage(capsys):
+    assert run("prepare", "-f", EXAMPLES / "tiny.yaml", "--directory", "/dev/null/x") == 1
+    assert "NonZeroExit: NotADirectoryError" in capsys.readouterr().err
+
+
 def test_an_agent_without_a_key_is_refused(monkeypatch, capsys, tmp_path):
     monkeypatch.delenv("UNISD_API_KEY", raising=False)
     assert run("policy-agent", "--server", "http://127.0.0.1:1", "--adapters", tmp_path) == 65

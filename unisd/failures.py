@@ -5,6 +5,7 @@ Exit codes are part of the interface (docs/exit-codes.md); the operator and the 
 
 import errno
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -55,8 +56,9 @@ _SCARCE_BYTES = 1 << 16
 
 def is_disk_full(error: BaseException | None, directory: Path) -> bool:
     """Whether an error means a full disk: by itself or its causes, or by a look at it: torch.save does not say."""
-    if shutil.disk_usage(directory).free < _SCARCE_BYTES:
-        return True
+    with suppress(OSError):  # a directory that could not be made tells nothing
+        if shutil.disk_usage(directory).free < _SCARCE_BYTES:
+            return True
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -46,11 +46,11 @@ def resolve_model(model: Model, cache: Path) -> ModelDirectory:
     path = Path(model.path)
     if not path.exists():
         raise _bad(path, "does not exist")
-    digest = content_digest(path)
     if path.suffix == ".gguf":
+        digest = content_digest(path)
         return ModelDirectory(_converted(path, cache / "models" / digest[:16]), digest, str(path))
     _check_directory(path)
-    return ModelDirectory(path, digest, str(path))
+    return ModelDirectory(path, content_digest(path), str(path))
 
 
 def _bad(path: Path | str, problem: str) -> StageError:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from unisd.failures import StageError
 from unisd.rundir import Json, read_json, read_jsonl
 from unisd.tasks.types import Example
 
@@ -28,6 +29,9 @@ def _example(row: Json) -> Example:
 
 
 def load_prepared(directory: Path) -> Prepared:
-    """What `prepare` recorded in a run's prepared/ directory."""
-    values = read_json(directory / "prepared.json")
+    """What `prepare` recorded in a run's prepared/ directory. Raises StageError, BadInput, where it did not yet."""
+    path = directory / "prepared.json"
+    if not path.is_file():
+        raise StageError("BadInput", f"{path} is not there: carry out the stage prepare first, or the whole run")
+    values = read_json(path)
     return Prepared(Path(values["model"]["path"]), values["model"]["digest"], values)

@@ -71,10 +71,26 @@ def test_what_is_wrong_is_told_before_anything_is_written(capsys, tmp_path):
         (["ema"], "--datasets: give one or several"),
         (["ema", "--dataset", "cos_e", "--baselines", "dpo"], "no preset 'dpo'"),
         (["ema", "--datasets", "cos_e,mbpp", "--source", "rows"], "names no task: write TASK=PATH"),
+        (["ema", "--dataset", "cos_e", "--source", "cos_e="], "--source: 'cos_e=' names no path"),
+        (["ema", "--dataset", "cos_e", "--models", ""], "--models: is empty; leave it out for the default"),
+        (["ema", "--dataset", "cos_e", "--seeds", ","], "--seeds: is empty"),
     ):
         assert run("experiments", *arguments, "--output", out) == 65
         assert told in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_gpus_and_directories_that_are_not_there_are_told(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (tmp_path / "file").touch()
+    for arguments, told in (
+        (["--gpus", "1,7", "--output", tmp_path / "out"], "--gpus: there is no GPU 7; this machine shows 0, 1"),
+        (["--output", tmp_path / "file"], f"--output: {tmp_path / 'file'} cannot be made (File exists)"),
+    ):
+        assert run("experiments", "ema", "--dataset", "cos_e", *arguments) == 65
+        assert told in capsys.readouterr().err
+    assert run("experiments", "ema", "--dataset", "cos_e", "--per_device", "0") == 2
+    assert "should be a whole number from 1 on, got '0'" in capsys.readouterr().err
 
 
 def test_train_prints_the_manifest_that_its_flags_stand_for(capsys):
@@ -97,6 +113,7 @@ def test_the_two_forms_of_train_do_not_mix(capsys):
         (["-f", "run.yaml", "--arm", "a-1"], "--directory is missing"),
         (["--mode", "ema"], "give --mode and --dataset"),
         (["--mode", "emma", "--dataset", "cos_e"], "no mode 'emma'"),
+        (["--mode", "ema", "--dataset", "cos_e", "--model_name", ""], "--model_name: is empty"),
     ):
         assert run("train", *arguments) == 65
         assert told in capsys.readouterr().err

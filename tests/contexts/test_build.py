@@ -64,6 +64,9 @@ def test_an_arm_trains_on_induced_instructions_and_shows_them(make_run, carry_ou
     run, directory = make_run(8, components=[{**INDUCED, "agreement": {"gamma": 2.0}}])
     carry_out(run, directory, "prepare")
     write_json(directory.manifest, plain(run))
+    with pytest.raises(StageError, match=r"contexts.json is not there: `unisd contexts build` writes what induced"):
+        carry_out(run, directory, "train")
+    write_json(directory.contexts / "contexts.json", {"failed": {}})
     write_jsonl(directory.contexts / "instructions-1.jsonl", told(1, 2, 3))
     carry_out(run, directory, "train")
     metrics = read_jsonl(directory.train("induced-1") / "metrics.jsonl")

@@ -114,3 +114,10 @@ def test_cross_evaluation_and_local_rows():
 def test_models_by_path_or_hub_id(tmp_path):
     found = manifests(replace(BASE, models=[str(tmp_path), "Qwen/Qwen2.5-0.5B-Instruct", "model.gguf"]))
     assert [set(manifest["spec"]["model"]) for manifest in found] == [{"path"}, {"name"}, {"path"}]
+    (pinned,) = manifests(replace(BASE, models=["a/b@v1"]))
+    assert pinned["spec"]["model"] == {"name": "a/b", "revision": "v1"}
+
+
+def test_rows_that_no_run_reads_are_told():
+    with pytest.raises(ValueError, match="--source: rows of mbpp are read by no run; tasks are cos_e"):
+        manifests(replace(BASE, sources={"mbpp": "/rows"}))

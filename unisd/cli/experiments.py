@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unisd.cli.cluster import add_cluster, on_cluster
-from unisd.cli.console import BAD_INPUT, Commands, complain, say, stages_of
-from unisd.cli.flags import add_flags, listed, parsed_runs, sources_of, values_of, written
+from unisd.cli.console import BAD_INPUT, Commands, complain, made, say, stages_of
+from unisd.cli.flags import add_flags, check_given, count, listed, parsed_runs, sources_of, values_of, written
 from unisd.cli.local import console_of_stdout, show_stages, summarise
 from unisd.experiments.flags import FLAGS, spellings
 from unisd.experiments.modes import MODES
@@ -38,8 +38,10 @@ def add(commands: Commands) -> None:
     parser.add_argument("--weight", action="append", type=values_of(float), help="of the subcommand's own term")
     parser.add_argument("--output", type=Path, default=Path("experiments"), help="manifests, results; ./experiments")
     parser.add_argument("--gpus", action="append", type=values_of(str), help="ids of the GPUs to use; default all")
-    parser.add_argument(*spellings("per_device"), type=int, default=1, help="components that share a GPU; default 1")
-    parser.add_argument("--parallelism", type=int, default=1, help="components of a run at once, on a cluster or a CPU")
+    parser.add_argument(*spellings("per_device"), type=count, default=1, help="components that share a GPU; default 1")
+    parser.add_argument(
+        "--parallelism", type=count, default=1, help="components of a run at once, on a cluster or a CPU"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show every job and what is done; write and run nothing")
     parser.add_argument("--manifests-only", action="store_true", help="write the manifests and stop")
     parser.add_argument("--apply", action="store_true", help="apply the runs to a cluster")
@@ -60,6 +62,8 @@ def _experiments(options: argparse.Namespace) -> int:
         return BAD_INPUT
     if options.dry_run:
         return _dry_run(options, runs)
+    if not made(options.output, "--output"):
+        return BAD_INPUT
     paths = [written(each, options.output / f"{each['metadata']['name']}.yaml") for each in found]
     if options.manifests_only:
         say("\n".join(str(path) for path in paths))
@@ -72,6 +76,7 @@ def _experiment(options: argparse.Namespace) -> "Experiment":
     from unisd.experiments.flags import WEIGHT_OF
     from unisd.experiments.plan import DEFAULT_MODEL, Experiment
 
+    check_given(options, "models", "modes", "seeds", "gpus", *(flag.name for flag in FLAGS))
     grid: dict[str, list[Any]] = {flag.name: listed(getattr(options, flag.name)) for flag in FLAGS}
     if options.weight:
         if options.subcommand not in WEIGHT_OF:
@@ -118,7 +123,12 @@ def _run(options: argparse.Namespace, paths: list[Path]) -> int:
     from unisd.execution.devices import visible_devices
     from unisd.experiments.pool import Pool, run_all
 
-    gpus = listed(options.gpus) if options.gpus is not None else list(visible_devices())
+    known = visible_devices()
+    gpus = listed(options.gpus) or list(known)
+    strange = [gpu for gpu in gpus if gpu not in known]
+    if strange:
+        complain(f"--gpus: there is no GPU {strange[0]}; this machine shows {', '.join(known) or 'none: leave it out'}")
+        return BAD_INPUT
     codes = run_all(paths, Pool(gpus, options.per_device), say)
     console = console_of_stdout()
     for path in paths:

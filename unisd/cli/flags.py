@@ -92,8 +92,18 @@ def sources_of(options: argparse.Namespace, only: str | None) -> dict[str, str]:
             if only is None:
                 raise ValueError(f"--source: {text!r} names no task: write TASK=PATH")
             task, path = only, text
+        if not path:
+            raise ValueError(f"--source: {text!r} names no path")
         found[task_name(task)] = str(Path(path).expanduser().absolute())
     return found
+
+
+def check_given(options: argparse.Namespace, *names: str) -> None:
+    """Raises ValueError for a flag that was given and lists nothing: mostly a variable of a shell that is not set."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not (listed(value) if isinstance(value, list) else value):
+            raise ValueError(f"--{name}: is empty; leave it out for the default")
 
 
 def parsed_runs(found: "Sequence[Manifest]", *, cluster: bool) -> "list[SelfDistillRun]":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unisd.cli.console import BAD_INPUT, Commands, complain, say, stages_of
-from unisd.cli.flags import add_flags, parsed_runs, sources_of, written
+from unisd.cli.flags import add_flags, check_given, parsed_runs, sources_of, written
 from unisd.cli.local import run_stages
 from unisd.cli.stage import run_stage
 from unisd.experiments.flags import FLAGS, spellings
@@ -88,6 +88,7 @@ def _experiment(options: argparse.Namespace) -> "Experiment":
     from unisd.config.presets import PRESETS
     from unisd.experiments.plan import DEFAULT_MODEL, Experiment
 
+    check_given(options, "model_name")
     if options.mode not in PRESETS:
         raise ValueError(f"--mode: no mode {options.mode!r}; modes: {', '.join(PRESETS)}")
     given = {flag.name: getattr(options, flag.name) for flag in FLAGS}

@@ -64,10 +64,12 @@ def build(job: Job) -> None:
 
 
 def check_written(job: Job, arm: Arm) -> None:
-    """Raises StageError, BadInput, where the stage could not write what an arm needs; says nothing before the stage."""
-    path = job.directory.contexts / _RECORD
-    failed = read_json(path)["failed"] if path.is_file() else {}
-    for name in _needed(arm):
+    """Raises StageError, BadInput, where the stage did not write what an arm needs, or has not been yet."""
+    path, names = job.directory.contexts / _RECORD, _needed(arm)
+    if names and not path.is_file():
+        raise StageError("BadInput", f"{path} is not there: `unisd contexts build` writes what {arm.component} needs")
+    for name in names:
+        failed = read_json(path)["failed"]
         if name in failed:
             raise StageError("BadInput", f"the stage contexts could not write {name}: {failed[name]}")
 

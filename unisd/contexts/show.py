@@ -9,7 +9,7 @@ from unisd.contexts.induction import assigned
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.job import Job
 from unisd.prepared import load_examples
-from unisd.rundir import Json, read_json, read_jsonl
+from unisd.rundir import read_json, read_jsonl
 from unisd.tasks.types import Example, Message
 
 
@@ -62,7 +62,7 @@ def _contexts(job: Job, arm: Arm, example: Example) -> list[Shown]:
     for number, messages in enumerate(_auxiliary(job, arm, example), start=1):
         found.append(Shown(f"auxiliary context {number}", messages))
     if arm.objective.contrastive is not None:
-        rows = {row["id"]: row for row in _rows(job, "negatives.jsonl")}
+        rows = {row["id"]: row for row in read_jsonl(job.directory.contexts / "negatives.jsonl")}
         if example.id in rows:
             wrong = rows[example.id]["demonstration"]
             found.append(Shown("negative context", teacher_messages(example, wrong, layout)))
@@ -76,16 +76,10 @@ def _auxiliary(job: Job, arm: Arm, example: Example) -> list[list[Message]]:
         return []
     contexts, size = arm.contexts, arm.contexts.demonstrations_per_context
     if arm.induces:
-        told = assigned([example], _rows(job, f"instructions-{size}.jsonl"), contexts.count, job.spec.task.seed)
+        found = read_jsonl(job.directory.contexts / f"instructions-{size}.jsonl")
+        told = assigned([example], found, contexts.count, job.spec.task.seed)
         return [induced_messages(example, instruction) for instruction in told[example.id]]
     pool: Mapping[str, Example] = {other.id: other for other in load_examples(job.directory.prepared / "pool.jsonl")}
     donors = read_json(job.directory.prepared / f"neighbours-{contexts.source}.json")[example.id]
     groups = [donors[start : start + size] for start in range(0, contexts.count * size, size)]
     return [auxiliary_messages(example, [pool[donor] for donor in group], contexts.layout) for group in groups]
-
-
-def _rows(job: Job, name: str) -> list[Json]:
-    path = job.directory.contexts / name
-    if not path.is_file():
-        raise ValueError(f"{path} is not there yet: `unisd contexts build` makes it")
-    return read_jsonl(path)

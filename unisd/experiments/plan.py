@@ -69,14 +69,25 @@ def manifests(experiment: Experiment) -> list[Manifest]:
     """The runs of an experiment, in the order of what was listed.
 
     Raises:
-        ValueError: a data set that no task is named after.
+        ValueError: a data set that no task is named after, or rows that nothing reads.
     """
+    _check_sources(experiment)
     found = []
     for model, dataset in itertools.product(experiment.models, experiment.datasets):
         for values in _points(experiment.grid):
             found += list(_runs(experiment, model, dataset, values))
     unique = {manifest["metadata"]["name"]: manifest for manifest in found}
     return list(unique.values())
+
+
+def _check_sources(experiment: Experiment) -> None:
+    """Raises ValueError for local rows of a task that no run has."""
+    tasks = [task_name(dataset) for dataset in experiment.datasets]
+    if experiment.cross_evaluate:
+        tasks += [other for task in tasks for other in CROSS_EVALUATION.get(task, ())]
+    for name in experiment.sources:
+        if name not in tasks:
+            raise ValueError(f"--source: rows of {name} are read by no run; tasks are {', '.join(tasks)}")
 
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
@@ -136,7 +147,10 @@ def _spec(experiment: Experiment, model: str, dataset: str, values: Values) -> M
 
 
 def _model(name: str) -> Manifest:
-    return {"path": str(Path(name).expanduser().absolute())} if is_path(name) else {"name": name}
+    if is_path(name):
+        return {"path": str(Path(name).expanduser().absolute())}
+    hub, _, revision = name.partition("@")
+    return {"name": hub, "revision": revision} if revision else {"name": hub}
 
 
 def _short(model: str) -> str:
