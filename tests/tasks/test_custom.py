@@ -70,6 +70,7 @@ def test_rows_without_id_are_named_by_content_and_copies_are_numbered(tmp_path):
     assert other.id not in (first.id, copy.id)
     assert task(tmp_path, rows[::-1]).examples("train")[0].id == first.id
     assert task(tmp_path, [{**rows[0], "id": 0}]).examples("train")[0].id == "0"
+    assert task(tmp_path, [{**rows[0], "id": ""}]).examples("train")[0].id != ""
 
 
 def verdict(tmp_path, row, completion, **config):
@@ -90,6 +91,8 @@ def test_regex_takes_the_last_match_and_compares_numbers(tmp_path):
     assert verdict(tmp_path, row, "#### 7\n#### 1000.0", **config).correct
     assert not verdict(tmp_path, row, "#### 7", **config).correct
     assert not verdict(tmp_path, row, "seven", **config).found
+    optional = {"grading": "regex", "pattern": "#### (.+)|none"}
+    assert not verdict(tmp_path, row, "none", **optional).found
     with pytest.raises(ValueError, match="finds none in its completion"):
         task(tmp_path, [{"prompt": "p", "completion": "none"}], **config).examples("train")
 

@@ -34,8 +34,11 @@ def test_helpers_of_the_prompt_need_not_be_repeated(task):
 
 
 def test_a_wrong_entry_point_is_told(tmp_path):
-    row = {"task_id": "x", "prompt": "def f():\n", "canonical_solution": "    pass\n", "test": "", "entry_point": "g"}
+    row = {"task_id": "x", "prompt": "def f():\n", "canonical_solution": "    pass\n", "test": "x", "entry_point": "g"}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"rows.jsonl:1: field 'entry_point' is 'g', but the code defines \['f'\]"):
+        task_for(Task(name="humaneval", source=Source(path=str(path)))).examples("eval")
+    path.write_text(json.dumps({**row, "test": ""}) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rows.jsonl:1: field 'test' is empty"):
         task_for(Task(name="humaneval", source=Source(path=str(path)))).examples("eval")

@@ -168,6 +168,10 @@ def test_texts_that_are_no_wrong_call(tmp_path):
     ("fields", "message"),
     [
         ({"golden_answer": [{"Action": "f"}]}, "field 'golden_answer' should be a list of objects with Action"),
+        (
+            {"golden_answer": [{"Action": " ", "Action_Input": "{}"}]},
+            "field 'golden_answer' should be a list of objects",
+        ),
         ({"golden_answer": "[not json"}, "field 'golden_answer' should be a list of objects with Action"),
         ({"golden_answer": []}, "neither 'golden_answer' nor 'golden_response' holds a tool call"),
         ({"golden_response": 3}, "field 'golden_response' should be str or list"),

@@ -111,7 +111,7 @@ class Custom:
 
     def _found(self, text: str) -> str | None:
         assert self._pattern is not None, "validated: grading regex has a pattern"
-        matches = [match.group(1).strip() for match in self._pattern.finditer(text)]
+        matches = [found.strip() for match in self._pattern.finditer(text) if (found := match.group(1)) is not None]
         return matches[-1] if matches else None
 
     def _grade(self, example: Example, completion: str) -> Grade:
@@ -138,7 +138,7 @@ def _same(answer: str, gold: str) -> bool:
 def _identity(row: RawRow, seen: "Counter[str]") -> str:
     """The row's id, or one made of its content; copies of a row without id are numbered."""
     given = row.values.get("id")
-    if given is not None:
+    if given not in (None, ""):
         return str(given)
     content = f"{stable_fraction(json.dumps(row.values, sort_keys=True), 0):.16f}"[2:]
     seen[content] += 1

@@ -29,7 +29,7 @@ def _example(row: RawRow) -> Example:
         demonstration=code.fenced(reference),
         query=prompt,
         answer=reference,
-        tests=(row.field("test"), f"check({entry})"),
+        tests=(row.text("test"), f"check({entry})"),
         setup=_given(row, reference, entry),
     )
 

@@ -45,8 +45,9 @@ class RawRow:
 
     def field(self, name: str, kind: type | tuple[type, ...] = str) -> Any:
         """A required field of a type. Raises ValueError naming file, line and field."""
-        if name not in self.values or self.values[name] is None:
-            raise ValueError(f"{self.where}: field {name!r} is missing; it has {', '.join(sorted(self.values))}")
+        if self.values.get(name) is None:
+            given = sorted(known for known, value in self.values.items() if value is not None)
+            raise ValueError(f"{self.where}: field {name!r} is missing; it has {', '.join(given)}")
         value = self.values[name]
         if not isinstance(value, kind):
             wanted = kind.__name__ if isinstance(kind, type) else " or ".join(option.__name__ for option in kind)

@@ -92,12 +92,19 @@ def _gold(row: RawRow) -> list[tuple[str, str]]:
     value = row.values.get("golden_answer") or []
     try:
         calls = json.loads(value) if isinstance(value, str) else value
-        return [(str(call["Action"]), _text(call["Action_Input"])) for call in calls]
+        return [(_name(call), _text(call["Action_Input"])) for call in calls]
     except (TypeError, KeyError, ValueError):
         raise ValueError(
             f"{row.where}: field 'golden_answer' should be a list of objects with Action and Action_Input, "
             f"got {value!r}"
         ) from None
+
+
+def _name(call: Any) -> str:
+    name = str(call["Action"]).strip()
+    if not name:
+        raise ValueError("a call needs the name of a tool")
+    return name
 
 
 def _text(arguments: Any) -> str:
