@@ -26,7 +26,7 @@ def test_each_version_is_pushed_whole_and_asked_for():
     assert [(version, count) for version, count, _ in client.asked] == [
         pair for version in (1, 2, 3) for pair in ((version, 1), (version, REQUESTS))
     ]
-    sent = load(client.versions[0].body)
+    sent = load(bytes(client.versions[0].body))
     assert sent.keys() == tensors.keys()
     assert len(sent) == 2 * len(PROJECTIONS) * SHAPES["tiny"].config["num_hidden_layers"]
     assert all(value.abs().sum() > 0 for value in sent.values())

@@ -46,7 +46,7 @@ class Policy:
 
     component: str
     version: int
-    body: bytes = b""
+    body: bytes | memoryview = b""
     """Safetensors with the PEFT configuration in its metadata (`rollouts.policy`); empty for version 0, the base."""
 
     @property
@@ -321,7 +321,8 @@ class VllmEngine:
                 raise ValueError(f"{url}: {answer.status} {await answer.text()}")
             answer.raise_for_status()
             held: dict[str, str] = (await answer.json())["sha256"]
-            return held.get(str(policy.version)) == policy.sha256
+            there = held.get(str(policy.version))
+            return there is not None and there == policy.sha256  # the digest takes as long as sending
 
     async def _ask(self, body: dict[str, Any], *, base: bool = False) -> Any:
         """vLLM's answer to a request, from whichever server can give it."""
