@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import DistributedDataParallelKwargs
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
@@ -79,7 +80,7 @@ class StepLoop(Saving):
         self._staging = context.directory
         self._started = time.monotonic()
         super().__init__(*args, **kwargs)
-        self.args.ddp_find_unused_parameters = not reaches_all(self.model)
+        self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not reaches_all(self.model))
         self.add_callback(_StepEnd(self))  # type: ignore[attr-defined]
         context.sampler.rank, context.sampler.world = self.accelerator.process_index, self.accelerator.num_processes
 

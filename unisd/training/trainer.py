@@ -224,7 +224,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             with self.compute_loss_context_manager():
                 student_NH = hidden_states(model, packed)
             core = causal_model(model)
-            with whole([core.get_output_embeddings().weight]):
+            with whole([core.get_output_embeddings().weight]):  # until its gradient has come: no module's hooks see it
                 inputs = Tokens(
                     student_NH=student_NH,
                     student_head=head_of(core),
@@ -236,7 +236,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
                 )
                 part = type(coefficient)(**{name: value[span] for name, value in vars(coefficient).items()})
                 loss = self_distillation_loss(inputs, self.context.arm.objective, part, self._bound())
-            self.backward(model, loss.value * world, last=turn + 1 == turns)
+                self.backward(model, loss.value * world, last=turn + 1 == turns)
             losses.append(loss)
         return losses, tokens
 
