@@ -77,7 +77,9 @@ def test_each_step_samples_from_the_version_before_it_and_evaluation_from_the_la
 
 @pytest.mark.slow
 def test_of_two_processes_one_brings_the_policy_and_each_asks_for_its_own_rows(vllm, make_run, carry_out, tmp_path):
-    run, directory = make_run(12, components=[SDFT], **SERVED, **TOLERANT)
+    """Its rows of a step, and of the probe after it."""
+    probes = {"evaluation": {"everySteps": 1, "probeExamples": 2}}
+    run, directory = make_run(14, components=[SDFT], **SERVED | probes, **TOLERANT)
     carry_out(run, directory, "prepare")
     write_json(directory.manifest, plain(run))
     write_json(tmp_path / "cases.json", [{"root": str(directory.root)}])
@@ -87,7 +89,7 @@ def test_of_two_processes_one_brings_the_policy_and_each_asks_for_its_own_rows(v
     done = subprocess.run([*command, *ranks], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     assert [read_json(directory.root / f"ended-{rank}.json") for rank in (0, 1)] == ["done", "done"]
-    assert vllm.asked == ["base"] * 8 + ["it-1-v1"] * 4
+    assert vllm.asked == ["base"] * 8 + ["it-1-v1"] * (2 + 4) + ["it-1-v2"] * 2
     assert vllm.requests.count("/v1/load_lora_adapter") == 2
     rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
     assert [(row["rows"], row["policy_lag"]) for row in rows] == [(8, 0), (4, 0)]
