@@ -45,6 +45,7 @@ def lines(*rows):
         ("[" * 100_000, r"rows.jsonl:1: is not JSON"),
         (lines({**GOOD, "answer": "z"}), r"field 'answer' is 'z', which is none of the choices \['x', 'y'\]"),
         (lines({**GOOD, "answerKey": "C"}), r"field 'answerKey' is 'C', which names none of 2 choices"),
+        (lines({**GOOD, "_split": "dev"}), r"rows.jsonl: has no rows for the train split; its field '_split' says dev"),
         (lines(GOOD, GOOD), r"rows.jsonl:2: id '1' was used at .*rows.jsonl:1 already"),
     ],
 )

@@ -141,7 +141,9 @@ def _divided(rows: Sequence[RawRow], split: Split, seed: int) -> list[RawRow]:
         }
         kept = [row for row in rows if (row.where in held_out) == (split == "eval")]
     if not kept:
-        raise ValueError(f"{rows[0].where.rpartition(':')[0]}: has no rows for the {split} split")
+        told = sorted({str(row.values["_split"]) for row in rows if "_split" in row.values})
+        why = f"; its field '_split' says {', '.join(told)}" if told else " among so few"
+        raise ValueError(f"{rows[0].where.rpartition(':')[0]}: has no rows for the {split} split{why}")
     return kept
 
 
