@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,15 +131,16 @@ class _Agent:
         return {"component": component, "version": version, "bytes": size, "seconds": seconds}
 
     async def _receive(self, request: web.Request, path: Path) -> tuple[str, int]:
+        """Writes the body to a file; its digest, which takes as long as that, is made beside it by a thread."""
         digest, size = hashlib.sha256(), 0
-        with path.open("wb") as file:
+        with path.open("wb") as file, ThreadPoolExecutor(1) as hashing:
             async for chunk in request.content.iter_chunked(1 << 20):
                 size += len(chunk)
                 if size > self.settings.max_policy_bytes:
                     raise web.HTTPRequestEntityTooLarge(self.settings.max_policy_bytes, size)
-                digest.update(chunk)
+                hashing.submit(digest.update, chunk)
                 file.write(chunk)
-        return digest.hexdigest(), size
+            return await asyncio.get_running_loop().run_in_executor(hashing, digest.hexdigest), size
 
     def _same(self, name: str, digest: str) -> None:
         """A version that is held is taken again only if it is the same: its name already stands for its weights."""

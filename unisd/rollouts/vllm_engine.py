@@ -15,7 +15,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -32,6 +32,7 @@ _BASE = "base"
 """Name under which every server offers the model without adapters."""
 _LOOK_SECONDS = 0.2
 """Time between two looks at whether to stop, or for servers that are new."""
+_PIECE_BYTES = 1 << 20
 _TROUBLES = (ClientError, TimeoutError, json.JSONDecodeError)
 _Answer = TypeVar("_Answer")
 
@@ -58,6 +59,18 @@ class Policy:
     def sha256(self) -> str:
         """Digest of the body."""
         return hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A body on its way: given as one, aiohttp copies all of it before the first byte goes."""
+
+    body: bytes | memoryview
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        whole = memoryview(self.body)
+        for start in range(0, len(whole), _PIECE_BYTES):
+            yield whole[start : start + _PIECE_BYTES]
 
 
 @dataclass(frozen=True)
@@ -306,7 +319,8 @@ class VllmEngine:
             if not policy.version or not await self._is_held(server, policy):
                 began = time.monotonic()
                 url = f"{server.url}/policies/{policy.component}/{policy.version}"
-                async with self._session.put(url, data=policy.body) as answer:
+                size = {"Content-Length": str(len(policy.body))}
+                async with self._session.put(url, data=_Pieces(policy.body), headers=size) as answer:
                     if answer.status in (400, 401, 409, 413):
                         raise ValueError(f"{url}: {answer.status} {await answer.text()}")
                     answer.raise_for_status()
