@@ -8,6 +8,7 @@ import re
 
 from unisd_operator.cluster.client import Client, ClusterError
 from unisd_operator.observed import ContainerState, PodState
+from unisd_operator.status.logs import cause_above
 
 TAIL_BYTES = 4096
 # Seconds that a log may take: the turn waits for it.
@@ -46,6 +47,15 @@ def tail(text: str, size: int = TAIL_BYTES) -> str:
     return rest if newline and rest else cut
 
 
+def end_of(text: str, size: int = TAIL_BYTES) -> str:
+    """The last `size` bytes of a log; the error that they point to comes first where it stands above them."""
+    end, cause = tail(text, size), cause_above(text)
+    if cause is None or cause in end:
+        return end
+    first = cause.encode()[: size // 2].decode(errors="ignore")
+    return f"{first}\n{tail(text, size - len(first.encode()) - 1)}"
+
+
 def wants_log(pod: PodState, container: ContainerState) -> bool:
     """Whether a container has failed, so that its log is to be kept."""
     return container.exit_code not in (None, 0) and (not container.running or pod.phase == "Failed")
@@ -59,4 +69,4 @@ async def failed_log(client: Client, namespace: str, pod: PodState, container: C
             text = await client.log(namespace, pod.name, container.name, previous)
     except (ClusterError, TimeoutError) as error:
         return f"(the log could not be read: {str(error) or 'no answer in time'})"
-    return tail(masked(text))
+    return end_of(masked(text))

@@ -24,6 +24,7 @@ _PATTERNS: tuple[tuple[FailureReason, re.Pattern[str]], ...] = (
         ),
     ),
 )
+_ERROR = re.compile(r"\b\w*(?:Error|Exception): \S")
 
 
 def reason_in(log: str) -> FailureReason | None:
@@ -32,6 +33,15 @@ def reason_in(log: str) -> FailureReason | None:
 
 
 def last_lines(log: str, lines: int = 5, length: int = 1000) -> str:
-    """The last lines with words in them, on one line."""
+    """The last lines with words in them, on one line; or, where they point to a cause above them, that."""
+    cause = cause_above(log)
+    if cause is not None:
+        return cause[:length]
     found = [line.strip() for line in log.splitlines() if line.strip()]
     return " | ".join(found[-lines:])[-length:]
+
+
+def cause_above(log: str) -> str | None:
+    """The error that a log's end points to: vLLM's server ends with a long traceback that names none."""
+    above = log.rpartition("See root cause above")[0].rpartition("\n")[0]
+    return next((line.strip() for line in reversed(above.splitlines()) if _ERROR.search(line)), None)

@@ -1,7 +1,9 @@
 """The end of a log, and what must not be seen in it."""
 
+from pathlib import Path
+
 import pytest
-from unisd_operator.cluster.logs import masked, tail, wants_log
+from unisd_operator.cluster.logs import end_of, masked, tail, wants_log
 from unisd_operator.observed import ContainerState, PodState
 
 SECRET = "s3cr3tValue0123456789"
@@ -49,6 +51,17 @@ def test_a_tail_begins_with_a_line_and_fits() -> None:
     assert end.endswith("line 1999")
     assert tail("short", 100) == "short"
     assert len(tail("ü" * 100, 51).encode()) <= 51
+
+
+def test_an_error_above_the_end_that_points_to_it_is_kept() -> None:
+    log = (Path(__file__).parents[1] / "status/logs/vllm_too_long.log").read_text()
+    assert "KV cache is needed" not in tail(log)
+    end = end_of(log)
+    assert len(end.encode()) <= 4096
+    assert end.startswith("(EngineCore pid=61) ValueError: To serve at least one request")
+    assert end.endswith("Failed core proc(s): {}\n")
+    other = "ValueError: of something else\n" + "line\n" * 2000
+    assert end_of(other) == tail(other)
 
 
 def pod(phase: str) -> PodState:
