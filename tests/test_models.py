@@ -131,7 +131,7 @@ def test_weights_that_are_cut_off(tiny_model, tmp_path):
 
 
 def test_a_hub_id_that_cannot_be_had():
-    with pytest.raises(StageError, match=r"unisd-no/such .*(HF_TOKEN|use model.path)"):
+    with pytest.raises(StageError, match=r"unisd-no/such .*(HF_TOKEN|give a model by its path)"):
         resolve_model(Model(name="unisd-no/such"), Path("/nonexistent"))
 
 
