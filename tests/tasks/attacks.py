@@ -1,10 +1,14 @@
 """Programs that attack the sandbox, for whoever has one: the tests of the sandbox itself, and those of a grader's pod.
 
-Each is judged by `TESTS`, which `RIGHT` passes and no attack may.
+Each is judged by `TESTS`, which `RIGHT` and `THREADED` pass and no attack may.
 """
 
 TESTS = ("assert f(1) == 2", "assert set([f(2)]) == {3}")
 RIGHT = "def f(x):\n    return x + 1\n"
+THREADED = (
+    "import threading\ndef f(x):\n    found = []\n    thread = threading.Thread(target=lambda: found.append(x + 1))\n"
+    "    thread.start()\n    thread.join()\n    return found[0]"
+)
 FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
 TRICKS = (
     "import os\nos._exit(0)",

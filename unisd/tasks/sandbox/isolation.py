@@ -58,7 +58,7 @@ def confine(limits):
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, limits["file_mib"] << 20),
-        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_NPROC, _processes(limits["processes"])),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -68,6 +68,28 @@ def confine(limits):
         if null is not None:
             os.dup2(null, descriptor)
     _seccomp()
+
+
+def _processes(wanted):
+    """A limit under which so many more may start. The kernel counts those of this user on the whole machine, and other
+    containers' users may be the same, which no list in here shows: what it lets start tells, to a power of two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    count = 1
+    while count < 1 << 15 and not _may_start(count, most):
+        count *= 2
+    return count + wanted if most == resource.RLIM_INFINITY else min(count + wanted, most)
+
+
+def _may_start(limit, most):
+    try:
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, most))
+        child = os.fork()
+    except (BlockingIOError, ValueError):  # ValueError: more than the hard limit
+        return False
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return True
 
 
 def _unshare(root):
