@@ -85,13 +85,14 @@ def causal_model(model: nn.Module) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
-def reaches_all(model: nn.Module) -> bool:
-    """Whether every weight that trains gets a gradient from a pass over text; adapters of an image encoder do not."""
+def freeze_unreached(model: nn.Module) -> None:
+    """Keeps weights from training that no pass over text reaches, such as an image encoder's: only decay moved them."""
     core = causal_model(model)
-    reached = {
-        id(weight) for part in (core.get_decoder(), core.get_output_embeddings()) for weight in part.parameters()
-    }
-    return all(id(weight) in reached for weight in model.parameters() if weight.requires_grad)
+    parts = (core.get_decoder(), core.get_output_embeddings())
+    reached = {id(weight) for part in parts for weight in part.parameters()}
+    for weight in model.parameters():
+        if id(weight) not in reached:
+            weight.requires_grad_(False)
 
 
 def hidden_states(model: nn.Module, packed: Pack) -> torch.Tensor:

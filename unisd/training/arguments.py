@@ -30,6 +30,7 @@ def common_arguments(arm: Arm, directory: Path, total_steps: int, deepspeed: dic
         "seed": arm.seed,
         "gradient_checkpointing": training.gradient_checkpointing,
         "deepspeed": deepspeed,
+        "ddp_find_unused_parameters": False,  # every weight that trains gets a gradient from each pass
         "bf16": training.precision == "bfloat16" and deepspeed is None,  # it would cast all weights
         "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "no",

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import DistributedDataParallelKwargs
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from unisd.failures import StageError
-from unisd.forward.packed import reaches_all
+from unisd.forward.packed import freeze_unreached
 from unisd.metrics.memory import peak_memory_gib
 from unisd.rundir import write_json
 from unisd.sealed import complete_directory
@@ -80,7 +79,7 @@ class StepLoop(Saving):
         self._staging = context.directory
         self._started = time.monotonic()
         super().__init__(*args, **kwargs)
-        self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=not reaches_all(self.model))
+        freeze_unreached(self.model)
         self.add_callback(_StepEnd(self))  # type: ignore[attr-defined]
         context.sampler.rank, context.sampler.world = self.accelerator.process_index, self.accelerator.num_processes
 
