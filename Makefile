@@ -10,7 +10,8 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-
 	--custom-compile-command "make lock"
 LOCK := $(COMPILE) pyproject.toml
 # What runs a cluster with a real node, in the order that builds it fastest; and the tests that need it, the basic ones first.
-OF_NODE := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy coredns helm
+OF_NODE := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy coredns helm \
+	kube-network-policies
 ON_NODE := tests/images tests/cluster tests/e2e
 
 .PHONY: help setup quickstart study test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full as-root generate lock clean

@@ -59,6 +59,7 @@ PROGRAMS = {
     "kubelet": Program("kubernetes", "k8s.io/kubernetes/cmd/kubelet", variables=COMPONENT),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", variables=COMPONENT),
     "coredns": Program("coredns", "."),
+    "kube-network-policies": Program("netpol", "sigs.k8s.io/kube-network-policies/cmd"),
     "k8scheck": Program("checks", "."),
     "kueue": Program("kueue", "sigs.k8s.io/kueue/cmd/kueue"),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
@@ -67,7 +68,7 @@ PROGRAMS = {
     "promtool": Program("prometheus", "github.com/prometheus/prometheus/cmd/promtool", tags="remove_all_sd"),
     "prometheus": Program("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags="remove_all_sd"),
 }
-OF_NODE = ("kubelet", "kube-proxy", "coredns")
+OF_NODE = ("kubelet", "kube-proxy", "coredns", "kube-network-policies")
 
 
 def binary(name: str) -> Path:

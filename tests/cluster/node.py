@@ -76,6 +76,21 @@ class NodeCluster(Cluster):
             self.processes["kubelet"].restart()
             self._take_in()
 
+    def can_wall(self) -> bool:
+        """Whether the kernel queues packets for a program; leaves a rule for an address that nobody has."""
+        return succeeds(self.namespace, "iptables", "--append", "FORWARD", "-d", "192.0.2.1", "-j", "NFQUEUE")
+
+    @contextmanager
+    def walls(self) -> Iterator[None]:
+        """NetworkPolicies are kept until the end of the block: an agent judges the first packet of each connection."""
+        self._start_policies()
+        self.namespace.run("iptables", "--insert", *components.TO_POLICIES)
+        try:
+            yield
+        finally:
+            self.namespace.run("iptables", "--delete", *components.TO_POLICIES)
+            self.processes["kube-network-policies"].kill()
+
     def _claim_address(self) -> str:
         self.namespace = Namespace(self.start, self.folder)
         return self.namespace.addresses.host
@@ -124,6 +139,20 @@ class NodeCluster(Cluster):
         self.wait_for("kubelet", lambda: schedulable(self.json("get", "node", NODE)))
         gpus = f'{{"status": {{"capacity": {{"nvidia.com/gpu": "{self._gpus}"}}}}}}'
         self.kubectl("patch", "node", NODE, "--subresource=status", "-p", gpus)
+
+    def _start_policies(self) -> None:
+        """The agent, which knows no other configuration than a pod's: a token and two variables."""
+        name = "kube-network-policies"
+        self.apply(*components.reader(name))
+        place = self.namespace.seen(components.SECRETS)
+        place.mkdir(parents=True)
+        token = self.kubectl("create", "token", name, "-n", "kube-system", "--duration=24h")
+        (place / "token").write_text(token.strip())
+        shutil.copy(self.authority.pair.certificate, place / "ca.crt")
+        options = (f"--hostname-override={NODE}", "--disable-nri", "--metrics-bind-address=127.0.0.1:9080")
+        server = {"KUBERNETES_SERVICE_HOST": self.address, "KUBERNETES_SERVICE_PORT": "6443"}
+        self.start(name, *self.namespace.command(binary(name), *options), env=server)
+        self.wait_for(name, lambda: self.namespace.run("cat", components.POLICY_QUEUES).strip())
 
     def _run_inside(self, name: str, *command: str | Path) -> None:
         self.start(name, *self.namespace.command(*command))

@@ -10,6 +10,10 @@ from tests.cluster.namespace import Addresses
 SOCKET = "/run/containerd/containerd.sock"
 PAUSE = "unisd.test/pause:1"
 DOMAIN = "cluster.local"
+SECRETS = Path("/run/secrets/kubernetes.io/serviceaccount")
+POLICY_QUEUES = "/proc/net/netfilter/nfnetlink_queue"
+# The agent would divert packets by nftables, which not every kernel can; its queue takes them from iptables as well.
+TO_POLICIES = ("FORWARD", "-m", "conntrack", "--ctstate", "NEW", "-j", "NFQUEUE", "--queue-num", "100")
 
 
 def containerd(folder: Path) -> str:
@@ -87,6 +91,23 @@ def corefile(kubeconfig: Path) -> str:
     }}
 }}
 """
+
+
+def reader(name: str) -> list[dict[str, Any]]:
+    """A ServiceAccount of the system that may read everything but Secrets."""
+    account = {"kind": "ServiceAccount", "name": name, "namespace": "kube-system"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    metadata = {"name": name, "namespace": "kube-system"}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": role,
+            "subjects": [account],
+        },
+    ]
 
 
 def free_volume(name: str, path: Path, read_only: bool = False) -> dict[str, Any]:
