@@ -11,7 +11,7 @@ from typing import get_args
 from unisd.failures import reason_of
 from unisd_operator.api.status import Component, Failure, FailureReason, Stage
 from unisd_operator.observed import LOST_AFTER, ChildState, ContainerState, PodState
-from unisd_operator.status.logs import last_lines, reason_in
+from unisd_operator.status.logs import last_lines, line_in, reason_in
 from unisd_operator.status.results import message
 from unisd_operator.status.turn import SERVERS, Turn, cut
 from unisd_operator.status.waiting import may_pass
@@ -177,17 +177,27 @@ def _of_exit(turn: Turn, pod: PodState, container: ContainerState) -> Failure:
     told = message(container.terminated_message).get("failure")
     if isinstance(told, Mapping) and told.get("message"):
         return _with_log(_told(told, log, pod, container), log)
-    reason = _known(reason_of(container.exit_code or 0), log)
+    known = reason_of(container.exit_code or 0)
+    reason = _known(known, log)
     what = "was told to stop from outside" if reason == "Evicted" else f"ended with code {container.exit_code}"
     what = f"{what}, killed (SIGKILL)" if container.exit_code == 137 else what
-    return _with_log(failure(reason, f"{where} {what}", pod, container), log)
+    quoted = _quoted(log) if known == "NonZeroExit" else ""
+    return _with_log(failure(reason, f"{where} {what}{quoted}", pod, container), log)
 
 
 def _told(told: Mapping[str, object], log: str, pod: PodState, container: ContainerState) -> Failure:
     """The container's own words, which hold the way out; what it did not foresee may have a cause in its log."""
     said = str(told["message"])
     reason = _known(str(told.get("reason")), f"{said}\n{log}")
-    return (_at if reason == told.get("reason") else failure)(reason, said, pod, container)
+    if reason == told.get("reason"):
+        return _at(reason, said, pod, container)
+    return failure(reason, f"{said}{_quoted(log) if reason_in(said) is None else ''}", pod, container)
+
+
+def _quoted(log: str) -> str:
+    """The line of a log that names a reason, as the end of a sentence."""
+    line = line_in(log)
+    return f"; its log says: {line}" if line else ""
 
 
 def _known(reason: str, log: str) -> FailureReason:

@@ -32,6 +32,14 @@ def reason_in(log: str) -> FailureReason | None:
     return next((reason for reason, pattern in _PATTERNS if pattern.search(log)), None)
 
 
+def line_in(log: str, length: int = 500) -> str:
+    """The line by which `reason_in` knows the reason; empty if it knows none."""
+    found = next((match for _, pattern in _PATTERNS if (match := pattern.search(log))), None)
+    if found is None:
+        return ""
+    return log[log.rfind("\n", 0, found.start()) + 1 :].partition("\n")[0].strip()[:length]
+
+
 def last_lines(log: str, lines: int = 5, length: int = 1000) -> str:
     """The last lines with words in them, on one line; or, where they point to a cause above them, that."""
     cause = cause_above(log)

@@ -181,28 +181,41 @@ def test_a_grader_that_cannot_start_is_told_by_the_evaluation_that_waits_for_it(
 
 
 @pytest.mark.parametrize(
-    ("log", "reason"),
+    ("log", "reason", "line"),
     [
-        ("cuda_illegal_access", "CudaError"),
-        ("cuda_out_of_memory", "CudaError"),
-        ("cuda_no_device", "CudaError"),
-        ("cuda_ecc", "CudaError"),
-        ("cublas", "CudaError"),
-        ("nccl_timeout", "NcclError"),
-        ("nccl_connection", "NcclError"),
-        ("nccl_remote", "NcclError"),
-        ("rendezvous", "NcclError"),
-        ("gloo", "NcclError"),
-        ("disk_full", "StorageFull"),
-        ("plain_traceback", "NonZeroExit"),
+        ("cuda_illegal_access", "CudaError", "CUDA error: an illegal memory access was encountered"),
+        ("cuda_out_of_memory", "CudaError", "CUDA out of memory. Tried to allocate 2.32 GiB"),
+        ("cuda_no_device", "CudaError", "No CUDA GPUs are available"),
+        ("cuda_ecc", "CudaError", "uncorrectable ECC error encountered"),
+        ("cublas", "CudaError", "CUBLAS_STATUS_EXECUTION_FAILED"),
+        ("nccl_timeout", "NcclError", "Watchdog caught collective operation timeout"),
+        ("nccl_connection", "NcclError", "unhandled system error"),
+        ("nccl_remote", "NcclError", "remote process exited or there was a network error"),
+        ("rendezvous", "NcclError", "The client socket has timed out"),
+        ("gloo", "NcclError", "Gloo connectFullMesh failed"),
+        ("disk_full", "StorageFull", "No space left on device"),
+        ("plain_traceback", "NonZeroExit", "ended with code 1"),
     ],
 )
-def test_logs_name_what_the_exit_code_does_not(log: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    "told", ["", json.dumps({"failure": {"reason": "NonZeroExit", "message": "ended with code 1"}})]
+)
+def test_logs_name_what_the_exit_code_does_not(log: str, reason: str, line: str, told: str) -> None:
     lab = new().training()
     text = (LOGS / f"{log}.log").read_text()
-    lab.log(lab.pod("train", "c-1", **exits(1)), text)
+    lab.log(lab.pod("train", "c-1", **exits(1, message=told)), text)
     lab.look(1)
     assert (failure_of(lab).reason, failure_of(lab).log_tail) == (reason, text[-4096:])
+    assert line in failure_of(lab).message
+
+
+def test_a_cause_that_was_told_is_not_told_twice() -> None:
+    lab = new().training()
+    log = (LOGS / "cuda_out_of_memory.log").read_text()
+    told = json.dumps({"failure": {"reason": "NonZeroExit", "message": f"RuntimeError: {log.splitlines()[-1]}"}})
+    lab.log(lab.pod("train", "c-1", **exits(1, message=told)), log)
+    lab.look(1)
+    assert failure_of(lab).message.count("CUDA out of memory") == 1
 
 
 def test_a_harmless_line_names_nothing() -> None:
