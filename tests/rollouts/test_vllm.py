@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
-from examples.make_tiny_model import make_tiny_model
+from examples.make_tiny_model import SIZES, make_tiny_model
 from tests.conftest import manifest, rows
 from tests.rollouts import vllm_cpu
 from unisd.config.load import parse_run
@@ -41,9 +41,22 @@ PREFIX = [3 + place * 7 % 400 for place in range(600)]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A tiny model with heads of the least size that vLLM takes on a CPU."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    return make_tiny_model(folder, hidden_size=128, num_attention_heads=2, num_key_value_heads=1)
+    """A tiny Llama: vLLM would adapt its output layer too. Its heads are of the least size that vLLM takes on a CPU."""
+    folder = make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+    sizes = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
+    tokenizer = load_tokenizer(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        **{**SIZES, **sizes},
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

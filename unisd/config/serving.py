@@ -49,8 +49,8 @@ def _lora(spec: RunSpec, components: int) -> list[str]:
     """Two adapters at once, so that the next version can arrive while the last is still in use.
 
     No more where components share a server: their requests take turns. Adapters leave the output layer as it is, and
-    so do servers: with room for one there, vLLM's build for CPUs ends when several completions are scored at once, and
-    vLLM refuses vocabularies as large as Gemma 3's.
+    so do servers: with room for one there, as vLLM has for Llama, its build for CPUs ends when several completions are
+    scored at once.
     """
     rank = max_lora_rank(spec.model.lora.rank)
     held = ["--max-loras", "2", "--max-cpu-loras", str(HELD_ADAPTERS * components)]
