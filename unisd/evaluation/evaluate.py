@@ -11,6 +11,7 @@ from unisd.card import write_card
 from unisd.chat import completion_ids
 from unisd.config.resolve import evaluated_tasks
 from unisd.evaluation.generate import Generated, completions_of
+from unisd.evaluation.items import item_of
 from unisd.evaluation.perplexity import Surprisal
 from unisd.evaluation.scores import scores_of
 from unisd.evaluation.student import LoadedStudent, Student, student_for
@@ -100,18 +101,8 @@ class _Scoring:
 
 
 def _item(example: Example, completion: Generated, grade: Grade) -> Json:
-    return {
-        "id": example.id,
-        "completion": completion.text,
-        "tokens": len(completion.ids),
-        "finished": completion.finished,
-        "correct": grade.correct,
-        "found": grade.found,
-        "answer": grade.answer,
-        "expected": example.answer,
-        "parts": dict(grade.parts),
-        "groups": dict(example.groups),
-    }
+    tokens = len(completion.ids)
+    return item_of(example, grade, text=completion.text, tokens=tokens, finished=completion.finished)
 
 
 def _add(items: Sequence[Json], name: str, values: Sequence[Surprisal]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unisd import __version__
 from unisd.config.task import Task as TaskConfig
 from unisd.evaluation.figures import column, figures, pass_at
+from unisd.evaluation.items import item_of
 from unisd.evaluation.structured import FORMS, asked, read
 from unisd.evaluation.subject import Subject
 from unisd.failures import StageError
@@ -113,15 +114,5 @@ def _kept(subject: Subject, inputs: object, make: Callable[[], list[Json]]) -> l
 
 
 def _item(example: Example, answer: Json, grade: Grade) -> Json:
-    return {
-        "id": example.id,
-        "completion": answer["text"],
-        "tokens": answer["tokens"],
-        "finished": answer["finished"],
-        "correct": grade.correct,
-        "found": grade.found,
-        "answer": grade.answer,
-        "expected": example.answer,
-        "parts": dict(grade.parts),
-        "groups": dict(example.groups),
-    }
+    written = {name: answer[name] for name in ("text", "tokens", "finished")}
+    return item_of(example, grade, **written)
