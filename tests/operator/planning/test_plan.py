@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from unisd_operator.api.status import Status, Waiting
 from unisd_operator.observed import Observed
-from unisd_operator.planning.difference import contains
 from unisd_operator.settings import PodDisruptionBudgets, Settings
 
 from tests.operator.planning.world import EXAMPLES, MADE, World, amend, move, pod, resource, status
@@ -309,15 +308,6 @@ def test_drift_of_what_is_mutable_is_repaired(kind: str) -> None:
     world.change(kind, name, spec={**live.spec, **broken})
     assert [(item["kind"], item["metadata"]["name"]) for item in world.turn(run).apply] == [(kind, name)]
     world.settle(run)
-
-
-def test_what_a_live_value_holds() -> None:
-    assert contains({"a": 1, "b": 2}, {"a": 1}, exactly=True)
-    assert not contains({"a": 1}, {"a": 2}, exactly=True)
-    assert contains({}, {"egress": []}, exactly=True), "the API server leaves out what is empty"
-    assert not contains([{"p": 1}, {"p": 2}], [{"p": 1}], exactly=True)
-    assert contains([{"p": 2}, {"p": 1, "x": 1}], [{"p": 1}], exactly=False)
-    assert not contains(None, {"a": 1}, exactly=True)
 
 
 def test_secrets_under_way_are_told_for_the_resync_alone() -> None:
