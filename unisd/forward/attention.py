@@ -1,8 +1,8 @@
 """Attention over packed rows: several sequences in one row of the batch, no padding, none sees another.
 
 Registered with Transformers under `PACKED`; a forward pass with `cu_seq_lens_q` and without attention mask is packed,
-any other falls back to SDPA. On a GPU one variable-length kernel does it, on a CPU one causal SDPA call per sequence,
-which costs no masked work. The adapter `_varlen` is the only place that knows torch's version.
+any other falls back to SDPA. On a GPU one variable-length kernel does it, on a CPU and in float32 one causal SDPA call per
+sequence, which costs no masked work. The adapter `_varlen` is the only place that knows torch's version.
 """
 
 import inspect
@@ -48,8 +48,9 @@ def packed_attention(
         return out, None
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     window = kwargs.get("sliding_window")
-    if query.is_cuda:
-        longest = kwargs["max_length_q"]
+    narrow = narrow_type(query)
+    if query.is_cuda and narrow is not None:
+        longest, (query, key, value) = kwargs["max_length_q"], (tensor.to(narrow) for tensor in (query, key, value))
         return _varlen(query, key, value, cu_seqlens=cu_seqlens, longest=longest, scaling=scaling, window=window), None
     outputs = [
         scaled_dot_product_attention(
@@ -64,6 +65,16 @@ def packed_attention(
         for start, end in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist(), strict=True)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def narrow_type(query: torch.Tensor) -> torch.dtype | None:
+    """The 16-bit type that attention is computed in, which is all the kernel knows; None where that is float32.
+
+    Under autocast it is autocast's: rotated queries and keys come in float32 where weights are.
+    """
+    kind = query.device.type
+    wanted = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    return wanted if wanted in (torch.bfloat16, torch.float16) else None
 
 
 def _window_mask(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
