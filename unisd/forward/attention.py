@@ -1,8 +1,8 @@
 """Attention over packed rows: several sequences in one row of the batch, no padding, none sees another.
 
 Registered with Transformers under `PACKED`; a forward pass with `cu_seq_lens_q` and without attention mask is packed,
-any other falls back to SDPA. On a GPU one variable-length kernel does it, on a CPU and in float32 one causal SDPA call per
-sequence, which costs no masked work. The adapter `_varlen` is the only place that knows torch's version.
+any other falls back to SDPA. On a GPU one variable-length kernel does it, on a CPU and in float32 one causal SDPA call
+per sequence, which costs no masked work. The adapter `_varlen` is the only place that knows torch's version.
 """
 
 import inspect
