@@ -1,4 +1,4 @@
-"""The bench of trainings in several processes, on the tiny model; what it compares is tested in test_ranks."""
+"""The bench of trainings in several processes, on the tiny model; what it compares is tested in `tests.training.test_ranks`."""
 
 import pytest
 
