@@ -159,6 +159,13 @@ def test_a_change_of_settings_is_a_new_roll_out_and_nothing_else_is() -> None:
     assert annotations({}) != annotations({"settings": {"workers": 3}})
 
 
+def test_an_operator_that_takes_minutes_to_begin_is_not_killed() -> None:
+    container = one(render(OPERATOR, {}), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+
+    assert container["startupProbe"]["httpGet"] == container["livenessProbe"]["httpGet"]
+    assert container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"] >= 300
+
+
 def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
     kinds = {found["kind"] for found in render(OPERATOR, {"replicas": 1})}
 
