@@ -66,6 +66,7 @@ def silence(node: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
     return next(condition for condition in found if condition["type"] == "ProgressUnavailable")
 
 
+@pytest.mark.full
 def test_a_full_volume_leaves_no_broken_checkpoint_and_training_goes_on_in_freed_space(
     node: NodeCluster, team: str
 ) -> None:
@@ -102,6 +103,7 @@ def fill(folder: Path, room: int) -> Path:
     return ballast
 
 
+@pytest.mark.full
 def test_a_broken_checkpoint_is_passed_over_and_none_that_is_whole_ends_the_component(
     node: NodeCluster, team: str
 ) -> None:
