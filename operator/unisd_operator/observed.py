@@ -107,11 +107,16 @@ class PodState:
         """Whether none of its containers runs any more, nor will."""
         return self.phase in ("Succeeded", "Failed")
 
+    @property
+    def lost_at(self) -> datetime | None:
+        """When a deleted pod that is still there has outlived its grace."""
+        if self.deleting_since is None:
+            return None
+        return self.deleting_since + timedelta(seconds=self.grace_seconds) + LOST_AFTER
+
     def is_lost(self, now: datetime) -> bool:
         """Whether a deleted pod outlives its grace: its node does not answer."""
-        if self.deleting_since is None:
-            return False
-        return now >= self.deleting_since + timedelta(seconds=self.grace_seconds) + LOST_AFTER
+        return self.lost_at is not None and now >= self.lost_at
 
 
 @dataclass(frozen=True, slots=True)

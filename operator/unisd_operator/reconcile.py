@@ -179,6 +179,7 @@ def _next_look(world: World, run: RunResource, observed: Observed) -> float:
     looks = [world.settings.resync_seconds]
     if (time_due := due(run, run.status, now)) is not None:
         looks.append((time_due - now).total_seconds())
+    looks += [(at - now).total_seconds() for pod in observed.pods if (at := pod.lost_at) is not None and at > now]
     if run.status.phase not in ENDED:
         jobs = [child for child in observed.children if child.kind == "Job" and not (child.succeeded or child.failed)]
         without_pods = [job for job in jobs if not observed.pods_of(job.arm, job.role)]

@@ -26,6 +26,7 @@ def drain(node: NodeCluster, *options: str) -> None:
     node.kubectl("drain", NODE, "--ignore-daemonsets", "--delete-emptydir-data", "--force", *options)
 
 
+@pytest.mark.full
 def test_a_drain_interrupts_training_unless_a_budget_forbids_it(node: NodeCluster, team: str) -> None:
     folder = start(node, team, manifest("drained", training=ENDLESS))
     reached = trains(folder)
@@ -46,6 +47,7 @@ def test_a_drain_interrupts_training_unless_a_budget_forbids_it(node: NodeCluste
         before = trainers(node, team)
         with pytest.raises(KubectlError, match="would violate the pod's disruption budget"):
             drain(node, "--pod-selector=unisd.dev/run=drained", "--timeout=10s")
+        node.kubectl("uncordon", NODE)
         assert trainers(node, team) == before
         trains(folder, attempt=2, beyond=max(steps_of(folder, 2)))
         assert component_of(status_of(node, team, "drained"))["attempt"] == 2
@@ -59,6 +61,9 @@ def budget_holds(node: NodeCluster, namespace: str) -> bool:
 
 @pytest.mark.full
 def test_a_node_that_does_not_answer(node: NodeCluster, team: str) -> None:
+    # A cluster none of whose nodes answers takes the fault for its own, and leaves all pods where they are.
+    node.add_fake_node("other")
+    node.kubectl("cordon", "other")
     quick = {"terminationGracePeriodSeconds": 5}
     with settings(node, forceDeleteLostPods=True):
         folder = start(node, team, manifest("lost", training=ENDLESS, trainer={"pod": quick}))

@@ -68,12 +68,19 @@ def walls(node: NodeCluster) -> Iterator[None]:
         yield
 
 
-def test_exactly_the_flows_of_the_plan_pass_the_packet_filter(node: NodeCluster, team: str) -> None:
+@pytest.fixture
+def operator(node: NodeCluster) -> Iterator[str]:
+    """A pod that stands for the operator; its name."""
+    node.apply(listener("stand-in", {"app": "stand-in"}), namespace=NAMESPACE)
+    yield "stand-in"
+    node.kubectl("delete", "pod", "stand-in", "-n", NAMESPACE)
+
+
+def test_exactly_the_flows_of_the_plan_pass_the_packet_filter(node: NodeCluster, team: str, operator: str) -> None:
     namespaces = {name: {"kubernetes.io/metadata.name": name} for name in (team, NAMESPACE)}
     policies = [moved(policy, team) for policy in POLICIES]
     node.apply(*policies, *(listener(name, labels) for name, labels in LABELS.items()), namespace=team)
-    node.apply(listener("operator", {"app": "operator"}), namespace=NAMESPACE)
-    homes = {**dict.fromkeys(LABELS, team), "operator": NAMESPACE}
+    homes = {**dict.fromkeys(LABELS, team), operator: NAMESPACE}
     ends = {name: End(LABELS.get(name, {}), home, address_of(node, name, home)) for name, home in homes.items()}
     outside = End(address=node.address)
     places = [*((target, port) for target in ends for port in PORTS), ("outside", 6443)]
@@ -90,7 +97,6 @@ def test_exactly_the_flows_of_the_plan_pass_the_packet_filter(node: NodeCluster,
 
     with ThreadPoolExecutor() as pool:
         assert dict(zip(ends, pool.map(difference, ends), strict=True)) == {name: set() for name in ends}
-    node.kubectl("delete", "pod", "operator", "-n", NAMESPACE)
 
 
 def test_a_run_succeeds_between_walls_and_nobody_else_reaches_its_pods(node: NodeCluster, team: str) -> None:

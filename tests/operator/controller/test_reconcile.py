@@ -4,6 +4,7 @@ import asyncio
 import copy
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -260,6 +261,17 @@ def test_what_is_said_of_a_pod_that_does_not_start_is_asked_for_now_and_then(wor
     about = f"involvedObject.uid={pod['metadata']['uid']}"
     assert server.asked == [f"{about},reason!=FailedScheduling,reason!=Scheduled"]
     assert world.store.notes("run-uid").events == {pod["metadata"]["uid"]: "Pulling"}
+
+
+def test_a_pod_that_ends_is_looked_at_when_it_would_be_lost(world: World, server: Server) -> None:
+    turn(world)
+    pod = job_pod(server, "prepare", phase="Running")
+    deleted = (datetime.now(UTC) + timedelta(seconds=3)).isoformat(timespec="seconds")
+    pod["metadata"] |= {"deletionTimestamp": deleted, "deletionGracePeriodSeconds": 5}
+    world.store.put("Pod", pod)
+    wait = turn(world)
+    assert wait is not None
+    assert 30 <= wait <= 34, "what is left of its grace, and 30 s"
 
 
 def test_an_api_server_that_is_away_ends_the_turn(world: World, server: Server) -> None:
