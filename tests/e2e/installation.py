@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def prepare_namespace(cluster: NodeCluster, models: Path, name: str | None = Non
     return namespace
 
 
+@cache
 def _compile(packages: Path) -> None:
     """Pods cannot write beside packages what Python compiles of them, and would compile it at each start, for minutes."""
     quiet = ("-q", "-q", "-j", "0")  # some packages hold templates that are no Python
