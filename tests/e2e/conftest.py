@@ -19,14 +19,13 @@ def node(node_cluster: NodeCluster) -> NodeCluster:
 
 @pytest.fixture(scope="session")
 def models(node: NodeCluster, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models: the one that travels in a package, and three with random weights.
+    """A folder of models: the one that travels in a package, and two with random weights.
 
-    vLLM takes no heads as small as those of `tiny`; `served` and `other` differ in their weights alone.
+    vLLM takes no heads as small as those of `tiny`: `served` has larger ones.
     """
-    made = tmp_path_factory.mktemp("served")
     sizes = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
-    served = [make_tiny_model(made / name, seed, **sizes) for seed, name in enumerate(("served", "other"))]
-    return gather_models(node.folder / "models", tiny_model, *served)
+    served = make_tiny_model(tmp_path_factory.mktemp("model") / "served", **sizes)
+    return gather_models(node.folder / "models", tiny_model, served)
 
 
 @pytest.fixture
