@@ -59,11 +59,18 @@ def budget_holds(node: NodeCluster, namespace: str) -> bool:
     return any(one.get("status", {}).get("currentHealthy") == 2 == one["spec"]["minAvailable"] for one in found)
 
 
-@pytest.mark.full
-def test_a_node_that_does_not_answer(node: NodeCluster, team: str) -> None:
-    # A cluster none of whose nodes answers takes the fault for its own, and leaves all pods where they are.
+@pytest.fixture
+def other_node(node: NodeCluster) -> Iterator[None]:
+    """One that answers and takes no pods: where none answers, Kubernetes takes the fault for its own and deletes none."""
     node.add_fake_node("other")
     node.kubectl("cordon", "other")
+    yield
+    node.kubectl("delete", "node", "other")
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("other_node")
+def test_a_node_that_does_not_answer(node: NodeCluster, team: str) -> None:
     quick = {"terminationGracePeriodSeconds": 5}
     with settings(node, forceDeleteLostPods=True):
         folder = start(node, team, manifest("lost", training=ENDLESS, trainer={"pod": quick}))
