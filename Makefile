@@ -17,7 +17,7 @@ ON_NODE := tests/images tests/cluster tests/e2e
 .PHONY: help setup quickstart study test unit cluster cluster-tools node-tools check bench bench-operator e2e e2e-full as-root generate lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## make the environment .venv from the lock
 
