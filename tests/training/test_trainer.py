@@ -161,6 +161,12 @@ def test_non_finite_steps_in_a_row_stop_the_run(trained, monkeypatch):
     assert error.value.reason == "NonFinite"
 
 
+def test_non_finite_steps_between_others_do_not_add_up(trained, monkeypatch):
+    poisoned(monkeypatch, {1, 2, 4}, "gradient")
+    rows = read_jsonl(trained({"name": "it", "divergence": {}}, rows=16).train("it-1") / "metrics.jsonl")
+    assert [row["non_finite_steps"] for row in rows] == [1, 2, 2, 3]
+
+
 def test_a_collapsing_policy_is_stopped_with_a_sample(trained):
     guard = {"guard": {"action": "Stop", "window": 2, "maxTruncatedShare": 0.5}}
     with pytest.raises(StageError, match=r"truncated_share 1.000 is above 0.5 over 2 steps; a completion") as error:
