@@ -14,7 +14,7 @@ from tests.e2e.installation import with_packages
 ROWS = Path(__file__).parents[2] / "examples/data/cos_e/train.jsonl"
 SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}}
 ARM = "sft-1"
-# Of all processes of a pod but the first, which is the training's launcher, and the one that asks.
+# To all processes of a container but the first, which has launched the others, and the one that asks.
 _SIGNAL = (
     "import os; [os.kill(int(p), {}) for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]"
 )
@@ -77,9 +77,10 @@ def suspend(cluster: NodeCluster, namespace: str, name: str, value: bool) -> Non
         eventually(lambda: component_of(status_of(cluster, namespace, name))["phase"] == "Suspended", within=20)
 
 
-def send(cluster: NodeCluster, namespace: str, pod: str, which: signal.Signals) -> None:
-    """Sends a signal to the processes of a training in one pod."""
-    cluster.kubectl("exec", pod, "-n", namespace, "--", "python", "-c", _SIGNAL.format(which.value))
+def send(cluster: NodeCluster, namespace: str, pod: str, which: signal.Signals, container: str | None = None) -> None:
+    """Sends a signal to the processes in one pod's container, its first without one named; never to the first process."""
+    where = ("-c", container) if container else ()
+    cluster.kubectl("exec", pod, "-n", namespace, *where, "--", "python", "-c", _SIGNAL.format(which.value))
 
 
 def status_of(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
