@@ -105,7 +105,9 @@ def test_the_kubelet_tells_how_containers_end(node_cluster: NodeCluster, place: 
 def test_nothing_is_left_of_a_node_whose_process_was_killed(by: signal.Signals) -> None:
     before = traces()
     program = (
-        "import time\nfrom tests.cluster import images\nfrom tests.cluster.node import NodeCluster\n"
+        # Also where the tests run in the background, and SIGINT is ignored from the start.
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from tests.cluster import images\nfrom tests.cluster.node import NodeCluster\n"
         "from tests.cluster.test_node import pod\nwith NodeCluster() as cluster:\n"
         "    cluster.load_image(images.pause())\n    cluster.load_image(images.base())\n"
         "    namespace = cluster.create_namespace()\n"
