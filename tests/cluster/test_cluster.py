@@ -136,6 +136,7 @@ def test_flags_of_a_component_that_is_none_are_refused() -> None:
         Cluster(flags={"kubelet": ["--v=5"]})
 
 
+@pytest.mark.cluster
 def test_nothing_is_left_of_a_cluster_whose_process_was_killed() -> None:
     program = "import time; from tests.cluster.cluster import Cluster\n"
     program += (
@@ -158,6 +159,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.cluster
 def test_by_hand(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.cluster", "--nodes=1"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:

@@ -12,6 +12,8 @@ from tests.cluster.waiting import eventually
 from tests.operator.controller.harness import SYSTEM, Operator, install, manifest, status
 from tests.operator.controller.proxy import Proxy
 
+pytestmark = pytest.mark.cluster
+
 FAILOVER = 20.0
 LENIENCY = 3
 WRITES = {"create", "update", "patch", "delete"}

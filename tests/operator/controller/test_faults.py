@@ -13,6 +13,8 @@ from tests.cluster.waiting import eventually
 from tests.operator.controller.harness import Operator, children, ends, install, manifest
 from tests.operator.controller.proxy import Proxy
 
+pytestmark = pytest.mark.cluster
+
 # `make e2e-full` kills after every single call; `make test` after one in so many.
 STEP = 1 if os.environ.get("UNISD_E2E_FULL") else 9
 WRITES = {"POST", "PATCH", "PUT", "DELETE"}

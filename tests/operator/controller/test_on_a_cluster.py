@@ -12,6 +12,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.waiting import eventually
 from tests.operator.controller.harness import ROOT, SCORES, Operator, children, ends, install, manifest, pod, status
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Cluster]:

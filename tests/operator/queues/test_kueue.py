@@ -25,6 +25,8 @@ from tests.operator.queues.queues import (
     workload,
 )
 
+pytestmark = pytest.mark.cluster
+
 READY_WITHIN = 25
 STRATEGY = {"timeout": f"{READY_WITHIN}s", "requeuingStrategy": {"backoffLimitCount": 1, "backoffBaseSeconds": 1}}
 

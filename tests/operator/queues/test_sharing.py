@@ -10,6 +10,8 @@ from tests.cluster.waiting import eventually
 from tests.operator.controller.harness import SYSTEM, Operator, ends, manifest, status
 from tests.operator.queues.queues import gpu_pods, reaches
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Cluster]:

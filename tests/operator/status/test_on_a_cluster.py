@@ -16,6 +16,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.waiting import eventually
 from tests.operator.controller.harness import Operator, ends, install, manifest, pod, status
 
+pytestmark = pytest.mark.cluster
+
 Check = Callable[[dict[str, Any]], bool]
 
 
