@@ -147,11 +147,11 @@ def traces() -> set[tuple[str, str]]:
 
 
 def programs() -> Iterator[str]:
-    """Programs of a node that run, with their process ids."""
-    for path in Path("/proc").glob("[0-9]*/comm"):
+    """Programs of nodes that run, each with its node's network: another node beside may start further ones."""
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            name = path.read_text().strip()
+            name = (path / "comm").read_text().strip()
+            if name.startswith(("containerd", "kubelet", "kube-proxy", "coredns")):
+                yield f"{name} in {(path / 'ns/net').readlink()}"
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if name.startswith(("containerd", "kubelet", "kube-proxy", "coredns")):
-            yield f"{name} {path.parent.name}"
