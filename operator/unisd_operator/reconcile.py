@@ -27,7 +27,6 @@ from unisd_operator.status import derive_status, due
 # Seconds that a Job may be without pods, or a pod on its node not started, before Events are asked why, and between two
 # questions. For an answer the API server reads all Events of the namespace, and controllers that are busy take seconds.
 _PATIENCE = 10.0
-_REFUSED_AGAIN = 10.0
 _REFUSAL = "reason=FailedCreate"
 _START = "reason!=FailedScheduling,reason!=Scheduled"
 # Seconds until a status is derived again since the API server refused something: its words may change every time.
@@ -130,15 +129,20 @@ def _is_stuck(child: ChildState) -> bool:
 
 def _is_held_up(pod: PodState) -> bool:
     """Whether a pod should have started on its node by now."""
-    if pod.phase != "Pending" or not pod.scheduled or pod.deleting_since is not None:
+    if not _waits(pod) or pod.deleting_since is not None:
         return False
     return (datetime.now(UTC) - pod.created).total_seconds() >= _PATIENCE
+
+
+def _waits(pod: PodState) -> bool:
+    """Whether a pod has its node and has not started there."""
+    return pod.phase == "Pending" and pod.scheduled
 
 
 async def _keep_event(world: World, run: RunResource, uid: str, which: str) -> None:
     """Why a Job has no pods, or a pod does not start: only the Events of a controller or the kubelet say so."""
     notes, now = world.store.notes(run.uid), time.monotonic()
-    if now - notes.asked.get(uid, float("-inf")) < _REFUSED_AGAIN:
+    if now - notes.asked.get(uid, float("-inf")) < _PATIENCE:
         return
     notes.asked[uid] = now
     events = await world.client.list("Event", run.namespace, fieldSelector=f"involvedObject.uid={uid},{which}")
@@ -182,9 +186,7 @@ def _next_look(world: World, run: RunResource, observed: Observed) -> float:
     looks += [(at - now).total_seconds() for pod in observed.pods if (at := pod.lost_at) is not None and at > now]
     if run.status.phase not in ENDED:
         jobs = [child for child in observed.children if child.kind == "Job" and not (child.succeeded or child.failed)]
-        without_pods = [job for job in jobs if not observed.pods_of(job.arm, job.role)]
-        looks += [_REFUSED_AGAIN if _is_stuck(job) else _PATIENCE for job in without_pods]
-        waiting = [pod for pod in observed.pods if pod.phase == "Pending" and pod.scheduled]
-        looks += [_REFUSED_AGAIN if _is_held_up(pod) else _PATIENCE for pod in waiting]
-        looks += [_REFUSED_AGAIN] if observed.refused or observed.foreign_claim else []
+        without_pods = any(not observed.pods_of(job.arm, job.role) for job in jobs)
+        if without_pods or any(map(_waits, observed.pods)) or observed.refused or observed.foreign_claim:
+            looks.append(_PATIENCE)
     return max(0.05, min(looks))
