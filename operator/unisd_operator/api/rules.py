@@ -337,14 +337,13 @@ def _kept(field: str, required: bool) -> str:
 _IMMUTABLE = tuple(
     Rule(
         "spec",
-        _kept(info.alias or name, info.is_required()),
-        f"{info.alias or name} is immutable: make another run (it can use the same claim, and finds what is prepared "
-        "there)",
-        f".{info.alias or name}",
+        _kept(field, required),
+        f"{field} is immutable: make another run (it can use the same claim, and finds what is prepared there)",
+        f".{field}",
         "FieldValueForbidden",
     )
-    for name, info in RunSpec.model_fields.items()
-    if (info.alias or name) not in MUTABLE
+    for field, required in ((info.alias or name, info.is_required()) for name, info in RunSpec.model_fields.items())
+    if field not in MUTABLE
 )
 
 RULES: tuple[Rule, ...] = (*_RUN, *_MODEL, *_TASK, *_STORAGE, *_COMPONENT, *_PODS, *_IMMUTABLE)
