@@ -24,7 +24,7 @@ from unisd_operator.metrics import Metrics
 from unisd_operator.queue import TransientError, WorkQueue
 from unisd_operator.reconcile import World, reconcile
 from unisd_operator.settings import Settings
-from unisd_operator.watching import CHILD_KINDS, SELECTOR, kopf_settings
+from unisd_operator.watching import CHILD_KINDS, SELECTOR, NotServedError, kopf_settings
 
 # Every so many resyncs the lists of all objects are compared with what is known of them.
 _RESYNCS_BETWEEN_SWEEPS = 10
@@ -174,14 +174,17 @@ async def _until_told(operator: Operator, leader: Leader, free: Client) -> None:
         if settings.leader_election:
             tasks.append(parts.create_task(leader.run(free)))
         await asyncio.sleep(0)
-        await kopf.operator(
-            registry=registry(watches),
-            settings=kopf_settings(settings),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
-            standalone=True,
-        )
+        try:
+            await kopf.operator(
+                registry=registry(watches),
+                settings=kopf_settings(settings),
+                clusterwide=not settings.namespaces,
+                namespaces=settings.namespaces,
+                liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+                standalone=True,
+            )
+        except NotServedError as error:
+            log.warning("what was watched is not served any more; the operator starts anew: %s", error)
         for task in tasks:
             task.cancel()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import kopf
+from kopf._cogs.clients.errors import APINotFoundError
 
 from unisd_operator.api.names import FIELD_MANAGER, MANAGED_BY
 from unisd_operator.cluster.client import KINDS
@@ -26,6 +27,8 @@ CHILD_KINDS = (
 )
 SELECTOR = f"{MANAGED_BY}={FIELD_MANAGER}"
 """Labels of what is watched besides runs."""
+NotServedError = APINotFoundError
+"""Ends kopf when a resource is removed, and its watch hears of that sooner than kopf does (or may) from its CRD."""
 
 
 def selector(kind: str) -> tuple[str, str, str]:
