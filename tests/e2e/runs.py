@@ -14,6 +14,14 @@ from tests.e2e.installation import with_packages
 ROWS = Path(__file__).parents[2] / "examples/data/cos_e/train.jsonl"
 SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}}
 ARM = "sft-1"
+SERVED_ARM = "it-1"
+# Blocks of a run whose one component samples from vLLM, for one trainer pod; `served` is a model that vLLM takes.
+SERVED = {
+    "model": {"claim": {"name": "models", "path": "served"}, "lora": {"rank": 4, "alpha": 8}},
+    "rollout": {"engine": "vllm", "enforceEager": True, "resources": SMALL},
+    "trainer": {"numNodes": 1},
+    "components": [{"name": "it", "divergence": {}}],
+}
 # To all processes of a container but the first, which has launched the others, and the one that asks.
 _SIGNAL = (
     "import os; [os.kill(int(p), {}) for p in os.listdir('/proc') if p.isdigit() and p not in ('1', str(os.getpid()))]"
@@ -152,17 +160,20 @@ def training_folder(folder: Path, attempt: int = 1) -> Path:
     return found
 
 
+def metrics_of(folder: Path, attempt: int, arm: str = ARM) -> list[dict[str, Any]]:
+    """What an attempt has told of each step so far, steps that it has taken over included, from the claim."""
+    files = folder.glob(f"runs/*/components/{arm}/{attempt}/train/metrics.jsonl")
+    texts = [file.read_text() for file in files]
+    # The last line may still be on its way.
+    return [json.loads(line) for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
 def steps_of(folder: Path, attempt: int) -> list[int]:
-    """Steps that an attempt has made so far or taken over, from the claim."""
-    return [json.loads(line)["step"] for line in _lines(folder, attempt)]
+    """Steps that an attempt has made so far or taken over."""
+    return [line["step"] for line in metrics_of(folder, attempt)]
 
 
 def taken_over(folder: Path, attempt: int) -> int:
     """How many steps an attempt has from the one before: their figures, measured times included, are the same."""
-    both = zip(_lines(folder, attempt - 1), _lines(folder, attempt), strict=False)
+    both = zip(metrics_of(folder, attempt - 1), metrics_of(folder, attempt), strict=False)
     return sum(1 for _ in takewhile(lambda lines: lines[0] == lines[1], both))
-
-
-def _lines(folder: Path, attempt: int) -> list[str]:
-    texts = [file.read_text() for file in folder.glob(f"runs/*/components/{ARM}/{attempt}/train/metrics.jsonl")]
-    return [line for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]

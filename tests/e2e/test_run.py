@@ -9,6 +9,7 @@ import yaml
 from tests.cluster.node import NodeCluster
 from tests.cluster.waiting import eventually
 from tests.e2e.installation import with_packages
+from tests.e2e.runs import component_of, metrics_of
 from tests.e2e.watching import watched
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,8 @@ def test_three_components_run_to_their_end(node: NodeCluster, team: str) -> None
         samples = arm != "sft-1"
         assert watch.answered[arm] >= rows + samples * sampled, watch.answered
         if samples:
-            (metrics,) = directory.glob(f"components/{arm}/*/train/metrics.jsonl")
-            steps = [json.loads(line) for line in metrics.read_text().splitlines()]
+            steps = metrics_of(claim, 1, arm)
+            assert steps
             assert all(step["logp_difference"] < 0.1 and step["policy_lag"] == 0 for step in steps), steps
     heading, *shown = watch.lines.splitlines()
     assert heading.split() == ["NAME", "PHASE", "COMPONENTS", "PROGRESS", "REASON", "AGE"]
@@ -58,8 +59,3 @@ def ended(node: NodeCluster, namespace: str) -> dict[str, Any] | None:
     """The run, once it has ended."""
     run: dict[str, Any] = node.json("get", "sdr", "e2e", "-n", namespace)
     return run if run.get("status", {}).get("phase") in ("Succeeded", "Failed") else None
-
-
-def component_of(status: dict[str, Any], name: str) -> dict[str, Any]:
-    """A component's part of the status."""
-    return next(found for found in status["components"] if found["name"] == name)

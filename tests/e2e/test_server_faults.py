@@ -6,16 +6,8 @@ import pytest
 
 from tests.cluster.node import NodeCluster
 from tests.cluster.waiting import eventually
-from tests.e2e.runs import SMALL, failure_of, manifest, start, trainers
+from tests.e2e.runs import SERVED, SERVED_ARM, failure_of, manifest, start, trainers
 
-ARM = "it-1"
-SERVERS = {
-    "model": {"claim": {"name": "models", "path": "served"}},
-    "rollout": {"engine": "vllm", "enforceEager": True, "resources": SMALL},
-    "trainer": {"numNodes": 1},
-    "components": [{"name": "it", "divergence": {}}],
-    "backoffLimit": 0,
-}
 # What the agent answers to a request without a key, with a wrong one, and with the trainer's own.
 ASK = """
 import json, os, urllib.error, urllib.request
@@ -35,7 +27,7 @@ print(json.dumps([ask(headers) for headers in ({}, *({"Authorization": f"Bearer 
 @pytest.mark.full
 def test_a_server_that_keeps_ending_is_told_by_its_own_words_and_asks_for_the_key(node: NodeCluster, team: str) -> None:
     # Longer requests than the memory for a server's cache can hold.
-    start(node, team, manifest("crashes", training={"maxPromptTokens": 3_000_000}, **SERVERS))
+    start(node, team, manifest("crashes", training={"maxPromptTokens": 3_000_000}, backoffLimit=0, **SERVED))
 
     def answers() -> list[int]:
         pods = list(trainers(node, team))
@@ -44,6 +36,6 @@ def test_a_server_that_keeps_ending_is_told_by_its_own_words_and_asks_for_the_ke
         return found
 
     assert eventually(answers, within=240, every=1) == [401, 401, 503], "with the key it is vLLM that does not answer"
-    failure = failure_of(node, team, "crashes", ARM)
+    failure = failure_of(node, team, "crashes", SERVED_ARM)
     assert (failure["reason"], failure["container"]) == ("RolloutCrash", "vllm"), failure
     assert "KV cache is needed" in failure["message"], failure

@@ -1,6 +1,5 @@
 """Rollout servers that end while others need them: training and evaluation wait for the next ones, and go on right."""
 
-import json
 import signal
 from typing import Any
 
@@ -8,27 +7,29 @@ import pytest
 
 from tests.cluster.node import NodeCluster
 from tests.cluster.waiting import eventually
-from tests.e2e.runs import SMALL, component_of, manifest, pods_of, send, start, status_of, succeeds
+from tests.e2e.runs import (
+    SERVED,
+    SERVED_ARM,
+    component_of,
+    manifest,
+    metrics_of,
+    pods_of,
+    send,
+    start,
+    status_of,
+    succeeds,
+)
 
-ARM = "it-1"
 STEPS = 8
-SERVED = {
-    "model": {"claim": {"name": "models", "path": "served"}, "lora": {"rank": 4, "alpha": 8}},
-    "training": {"maxSteps": STEPS, "maskTruncated": False},
-    "rollout": {"engine": "vllm", "enforceEager": True, "resources": SMALL},
-    "trainer": {"numNodes": 1},
-    "evaluation": {"perplexity": False},
-    "components": [{"name": "it", "divergence": {}}],
-}
 
 
 @pytest.mark.full
 def test_training_and_evaluation_outlive_their_servers(node: NodeCluster, team: str) -> None:
-    folder = start(node, team, manifest("outlives", **SERVED))
+    short = {"maxSteps": STEPS, "maskTruncated": False}
+    folder = start(node, team, manifest("outlives", training=short, evaluation={"perplexity": False}, **SERVED))
 
     def steps() -> list[dict[str, Any]]:
-        texts = [file.read_text() for file in folder.glob(f"runs/*/components/{ARM}/*/train/metrics.jsonl")]
-        return [json.loads(line) for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
+        return metrics_of(folder, 1, SERVED_ARM)
 
     # Before the first step: vLLM's own processes, whose container starts anew in the same pod.
     first = eventually(lambda: server(node, team), within=240)
@@ -42,13 +43,13 @@ def test_training_and_evaluation_outlive_their_servers(node: NodeCluster, team: 
     assert len(steps()) < STEPS - 1
 
     # In evaluation: the pod that came in its place.
-    eventually(lambda: component_of(status_of(node, team, "outlives"), ARM)["phase"] == "Evaluating", within=300)
+    eventually(lambda: component_of(status_of(node, team, "outlives"), SERVED_ARM)["phase"] == "Evaluating", within=300)
     second = eventually(lambda: server(node, team), within=60)
     assert second
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     remove(node, team, second)
 
-    component = component_of(succeeds(node, team, "outlives"), ARM)
+    component = component_of(succeeds(node, team, "outlives"), SERVED_ARM)
     assert (component["attempt"], component["failedAttempts"]) == (1, 0), component
     made = steps()
     assert [step["step"] for step in made] == list(range(1, STEPS + 1))
@@ -62,7 +63,7 @@ def server(node: NodeCluster, namespace: str) -> dict[str, Any] | None:
         runs = any(state["name"] == "vllm" and "running" in state["state"] for state in states)
         if (
             runs
-            and pod["metadata"]["labels"].get("unisd.dev/arm") == ARM
+            and pod["metadata"]["labels"].get("unisd.dev/arm") == SERVED_ARM
             and "deletionTimestamp" not in pod["metadata"]
         ):
             return pod
