@@ -4,6 +4,7 @@ Used by tests of the node and of the images; needs root and the packages of `mak
 what goes into it and kept as an archive below the cache of `binaries.py`. Starts nothing.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -27,6 +28,8 @@ PYTHON = (3, 11)
 PACKAGES = ("ca-certificates", "g++", "libnuma1", "ninja-build", "python3", "python3-dev", "python3-venv")
 # What the images are made of, beside their own folder.
 SOURCES = ("unisd", "operator/unisd_operator", "requirements", "LICENSE", ".dockerignore")
+# Archives of one kind that stay, those used last: every change of the project makes new ones, of 700 MB each.
+KEPT = 3
 # Whom the machine trusts: for the time of a build, so do its steps.
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILDAH = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"}
@@ -54,8 +57,6 @@ def pause() -> Path:
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
     """The archive of this name, made if it is not there; callers at the same time wait for one."""
     path = CACHE / f"{name}.tar"
-    if path.exists():
-        return path
     CACHE.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -63,7 +64,17 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
             unfinished = path.with_suffix(f".{os.getpid()}")
             make(unfinished)
             unfinished.rename(path)
+            _forget(name.rpartition("-")[0])
+        path.touch()
     return path
+
+
+def _forget(kind: str) -> None:
+    """Removes old archives of a kind."""
+    with contextlib.suppress(FileNotFoundError):  # another one does the same
+        by_use = sorted(CACHE.glob(f"{kind}-*.tar"), key=lambda archive: archive.stat().st_mtime)
+        for old in by_use[:-KEPT]:
+            old.unlink()
 
 
 def _bootstrap(target: Path) -> None:
