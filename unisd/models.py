@@ -9,8 +9,9 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from unisd.config.choices import Precision
 from unisd.config.model import Model
 from unisd.failures import StageError
 from unisd.rundir import share
@@ -167,9 +168,7 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def load_model(
-    path: Path, precision: Literal["bfloat16", "float32"], attention: str = "sdpa", device: str | None = None
-) -> Any:
+def load_model(path: Path, precision: Precision, attention: str = "sdpa", device: str | None = None) -> Any:
     """The model of a directory, in evaluation mode, on the accelerator if there is one."""
     import torch
     from safetensors import SafetensorError

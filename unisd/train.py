@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import set_seed
 
+from unisd.config.choices import Precision
 from unisd.config.resolve import Arm
 from unisd.config.serving import trains_on_servers
 from unisd.contexts.build import check_written
@@ -230,7 +231,7 @@ def _student(arm: Arm, path: Path) -> Any:
     return _model(arm, path, "float32" if arm.training.fine_tuning == "full" else arm.training.precision)
 
 
-def _model(arm: Arm, path: Path, precision: Literal["bfloat16", "float32"]) -> Any:
+def _model(arm: Arm, path: Path, precision: Precision) -> Any:
     register_packed_attention()
     attention = {"auto": PACKED, "sdpa": PACKED}.get(arm.training.attention, arm.training.attention)
     model = load_model(path, precision)

@@ -4,12 +4,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from unisd.cli.console import BAD_INPUT, Commands, complain, made
 from unisd.cli.flags import count, listed, not_negative, sources_of, values_of
 from unisd.cli.local import console_of_stdout
 from unisd.cli.stage import run_stage
+from unisd.config.choices import Grading, Precision
 from unisd.experiments.flags import spellings
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _SAMPLED = 0.8
 """Temperature of several samples, where none is given: that of the paper that defines pass@k."""
-_GRADINGS = ("none", "exact", "regex", "multipleChoice", "python")
 _FIELDS = (("spec.task.source.path:", "--source:"), ("spec.task.source:", "--source:"))
 
 
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
         "--task", "--dataset", action="append", type=values_of(str), help="one or several", metavar="LIST"
     )
     model.add_argument("--source", action="append", default=[], metavar="[TASK=]PATH", help="local rows")
-    model.add_argument("--grading", choices=_GRADINGS, help="task custom: how rows are graded; default none")
+    model.add_argument("--grading", choices=get_args(Grading), help="task custom: how rows are graded; default none")
     model.add_argument("--pattern", help="grading regex: its first group is the answer")
     model.add_argument("--max-examples", type=count, help="rows of each task at most, by a stable sample")
     model.add_argument("--max-tokens", type=count, default=1024, help="longest completion; default 1024")
@@ -63,7 +63,7 @@ def add(commands: Commands) -> None:
         "--structured", action="store_true", help="ask for JSON; a server's decoding is held to a schema"
     )
     model.add_argument("--no-perplexity", action="store_true", help="no perplexities and no divergence to the base")
-    model.add_argument("--precision", choices=("bfloat16", "float32"), help="default: as trained, else bfloat16")
+    model.add_argument("--precision", choices=get_args(Precision), help="default: as trained, else bfloat16")
     model.add_argument("--batch-size", type=count, default=64, help="rows generated together; default 64")
     model.add_argument("--tokens-per-pass", type=count, default=16384, help="tokens scored together; default 16384")
     model.add_argument("--output", type=Path, help="directory for items-TASK.jsonl and evaluation.json")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from unisd.config.base import Config, DataKey, FilePath, HubId, Name, ObjectName, PositiveInt, Text
+from unisd.config.choices import Engine
 from unisd.config.names import GROUP
 
 RESERVED_LABELS = (f"{GROUP}/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by")
@@ -134,7 +135,7 @@ class Preparation(Container):
 class Rollout(Container):
     """How completions are sampled while training."""
 
-    engine: Literal["vllm", "transformers"] = "vllm"
+    engine: Engine = "vllm"
     """`vllm`: servers of their own; `transformers`: inside the trainer. Default `vllm`."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Rollout servers per component. Default 1."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unisd.config.base import Config, Name, NonNegativeInt, ObjectName, PositiveInt
+from unisd.config.choices import ContextSource
 from unisd.config.cluster import Outputs, Preparation, Rollout, Storage, StringMap, Tracking, Trainer
 from unisd.config.evaluation import Evaluation
 from unisd.config.model import Model
@@ -28,7 +29,7 @@ class ContextsOverrides(Config):
 
     count: Annotated[int, Field(ge=1, le=16)] | None = None
     """Auxiliary contexts K of this component. Default: the run's."""
-    source: Literal["random", "retrieval", "induction"] | None = None
+    source: ContextSource | None = None
     """Where this component's auxiliary contexts come from. Default: the preset's, else the run's."""
     demonstrations_per_context: Annotated[int, Field(ge=1, le=16)] | None = None
     """Solved examples in each context of this component. Default: the run's."""

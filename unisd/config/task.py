@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unisd.config.base import Config, DataKey, FilePath, HubId, Name, NonNegativeInt, ObjectName, PositiveInt, Text
+from unisd.config.choices import ContextSource, Grading, Layout
 
 TaskName = Literal["scienceqa", "mbpp", "cos_e", "toolalpaca", "medmcqa", "gsm8k", "gpqa", "humaneval", "custom"]
 EVALUATION_ONLY: frozenset[TaskName] = frozenset({"gpqa", "humaneval"})
-Grading = Literal["none", "exact", "regex", "multipleChoice", "python"]
 
 
 class ConfigMapKey(Config):
@@ -59,9 +59,9 @@ class Contexts(Config):
 
     count: Annotated[int, Field(ge=1, le=16)] = 3
     """Auxiliary contexts K per example; agreement needs at least 2. Default 3."""
-    source: Literal["random", "retrieval", "induction"] = "retrieval"
+    source: ContextSource = "retrieval"
     """Other examples at random, the nearest ones, or induced instructions. Default `retrieval`."""
-    layout: Literal["marker", "turns"] = "marker"
+    layout: Layout = "marker"
     """`marker`: the demonstration follows the question in one user message; `turns`: user, assistant =
     demonstration, user again. One for all contexts of a run. Default `marker`."""
     retriever: Literal["embedding", "bm25"] = "embedding"

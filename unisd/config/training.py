@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unisd.config.base import Config, Fraction, NonNegativeInt, PositiveInt
+from unisd.config.choices import Precision
 
 
 class Guard(Config):
@@ -61,7 +62,7 @@ class Training(TrainingScalars):
 
     fine_tuning: Literal["lora", "full"] = "lora"
     """Train adapters or all weights. Default `lora`."""
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Precision = "bfloat16"
     """Precision of the base weights; adapters, moments and the EMA shadow are float32. Default bfloat16."""
     attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
     """Attention implementation. Default `auto`: the fastest installed one that packs without padding."""

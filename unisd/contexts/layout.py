@@ -6,11 +6,9 @@ the demonstration. Auxiliary contexts show other examples, never the one at hand
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
+from unisd.config.choices import Layout
 from unisd.tasks.types import Example, Message
-
-Layout = Literal["marker", "turns"]
 
 SAMPLE = "This is a sample response to the question above:"
 CLOSING = "Read the sample response with care, then give your own response in your own words."

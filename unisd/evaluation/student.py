@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
+from unisd.config.choices import Precision
 from unisd.config.resolve import Arm
 from unisd.config.serving import evaluates_on_servers
 from unisd.evaluation.divergence import divergences
@@ -116,7 +117,7 @@ class Weights:
 
     base: Path
     """The model before training."""
-    precision: Literal["bfloat16", "float32"]
+    precision: Precision
     """Precision that training computed in, so that what is evaluated is what was trained."""
     trained: Path | None = None
     """Adapters on the base, or a whole model if it is `full`; None for the base as it is."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from unisd.chat import completion_ids, prompt_ids
+from unisd.config.choices import Precision
 from unisd.config.load import load_run
 from unisd.config.model import Model, is_path
 from unisd.config.resolve import Arm, resolve
@@ -27,7 +28,6 @@ from unisd.rundir import Json, RunDir, read_json
 from unisd.tasks.types import Example
 
 _ADAPTER = "adapter_config.json"
-Precision = Literal["bfloat16", "float32"]
 Told = Callable[[int], None]
 
 

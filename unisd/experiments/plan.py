@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from unisd.config.choices import Engine
 from unisd.config.model import is_path
 from unisd.config.names import API_VERSION, KIND
 from unisd.config.presets import PresetName
@@ -57,7 +58,7 @@ class Experiment:
     """Values of each flag."""
     baselines: Sequence[PresetName] = ()
     """Components that come first; of the grid they have what they train by."""
-    engine: Literal["vllm", "transformers"] = "transformers"
+    engine: Engine = "transformers"
     sources: Mapping[str, str] = field(default_factory=dict)
     """Local rows, by task."""
     cross_evaluate: bool = False

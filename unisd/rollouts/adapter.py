@@ -4,14 +4,14 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
+from unisd.config.choices import Precision
 from unisd.rollouts.policy import CONFIG_KEY, FIELDS
 
-Precision = Literal["bfloat16", "float32"]
 _SAFETENSORS_NAMES: dict[Precision, str] = {"bfloat16": "BF16", "float32": "F32"}
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from unisd.config.task import Grading
+from unisd.config.choices import Grading
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import code, multiple_choice
 from unisd.tasks.rows import RawRow, check_unique, load_rows, sampled, stable_fraction

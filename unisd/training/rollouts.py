@@ -8,10 +8,11 @@ every server holds. Does not sample.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
+from unisd.config.choices import Precision
 from unisd.rollouts.adapter import policy_body
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Completion, RolloutEngine, Sampling
@@ -79,7 +80,7 @@ class Served:
     All processes hold the policy, so that a server that lost it is given it by whoever notices.
     """
 
-    def __init__(self, client: VllmEngine, component: str, precision: Literal["bfloat16", "float32"]) -> None:
+    def __init__(self, client: VllmEngine, component: str, precision: Precision) -> None:
         self._client, self._component, self._precision = client, component, precision
         self._policy: Policy | None = None
 
