@@ -13,13 +13,12 @@ from typing import Any
 
 import kopf
 
-from unisd_operator.api.names import GROUP, PLURAL, VERSION
+from unisd_operator.api.names import GROUP, KIND, PLURAL, VERSION
 from unisd_operator.cluster.store import Key, Store
 from unisd_operator.metrics import Metrics
 from unisd_operator.queue import WorkQueue
 from unisd_operator.watching import CHILD_KINDS, selector
 
-RUN_KIND = "SelfDistillRun"
 # Seconds without a watch event and without a finished resync after which the process is taken for stuck.
 STUCK_SECONDS = 300.0
 # Seconds from a child's event to the turn: children change together, and one turn looks at all of them.
@@ -89,7 +88,7 @@ def _watch_runs(found: kopf.OperatorRegistry, watches: Watches) -> None:
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=found, id="runs")
     async def changed(event: kopf.RawEvent, **_: Any) -> None:
-        watches.saw(RUN_KIND, event)
+        watches.saw(KIND, event)
         metadata: Any = event["object"]["metadata"]
         key = (metadata["namespace"], metadata["name"])
         if event["type"] == "DELETED":

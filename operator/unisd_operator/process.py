@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import kopf
 from prometheus_client import start_http_server
 
+from unisd_operator.api.names import KIND
 from unisd_operator.cluster import progress
 from unisd_operator.cluster.client import Client, ClusterError, ConflictError, NotFoundError, connect
 from unisd_operator.cluster.store import Key, Store
-from unisd_operator.handlers import RUN_KIND, Watches, registry
+from unisd_operator.handlers import Watches, registry
 from unisd_operator.leader import Leader
 from unisd_operator.metrics import Metrics
 from unisd_operator.queue import TransientError, WorkQueue
@@ -29,7 +30,7 @@ from unisd_operator.watching import CHILD_KINDS, SELECTOR, NotServedError, kopf_
 # Every so many resyncs the lists of all objects are compared with what is known of them.
 _RESYNCS_BETWEEN_SWEEPS = 10
 # What may be installed after the operator, or removed while it runs.
-LATE_KINDS = (RUN_KIND, "Workload")
+LATE_KINDS = (KIND, "Workload")
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Operator:
                 await self._discover()
                 kinds = set(self.watches.listed_again)
                 if count % _RESYNCS_BETWEEN_SWEEPS == 0:
-                    kinds = {RUN_KIND, *CHILD_KINDS}
+                    kinds = {KIND, *CHILD_KINDS}
                 for kind in kinds:
                     await self._sweep(kind)
                 self.world.metrics.resynced = time.monotonic()
@@ -102,13 +103,13 @@ class Operator:
 
     async def _is_blind(self) -> bool:
         """Whether there is a run that no watch has told of, now and at the resync before."""
-        if RUN_KIND not in (self.world.store.served or ()):
+        if KIND not in (self.world.store.served or ()):
             return False
         found = frozenset[str]()
         namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
         for namespace in namespaces:
-            found |= await self.world.client.uids(RUN_KIND, "", namespace, one=True)
-        missed, self.watches.missed = self.watches.missed, found - self.world.store.uids(RUN_KIND)
+            found |= await self.world.client.uids(KIND, "", namespace, one=True)
+        missed, self.watches.missed = self.watches.missed, found - self.world.store.uids(KIND)
         return bool(missed & self.watches.missed)
 
     async def _sweep(self, kind: str) -> None:
@@ -119,7 +120,7 @@ class Operator:
         before, seen = store.uids(kind), frozenset[str]()
         namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
         for namespace in namespaces:
-            seen |= await self.world.client.uids(kind, "" if kind == RUN_KIND else SELECTOR, namespace)
+            seen |= await self.world.client.uids(kind, "" if kind == KIND else SELECTOR, namespace)
         for key in store.retain(kind, before, seen):
             self.watches.wake(key)
         self.watches.listed_again.discard(kind)

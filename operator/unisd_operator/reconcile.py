@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from unisd_operator.api.names import KIND
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Status
 from unisd_operator.cluster.act import Actor, carry_out, still_foreign
@@ -164,7 +165,7 @@ def _postponed(world: World, run: RunResource, status: Status) -> float:
 async def write_status(world: World, run: RunResource, status: Status) -> RunResource:
     """Writes a status, unless the run has changed since it was read (ConflictError); the run as it is then."""
     patch = {"metadata": {"resourceVersion": run.resource_version}, "status": _as_patch(status)}
-    answer = await world.client.merge("SelfDistillRun", run.namespace, run.name, patch, "status")
+    answer = await world.client.merge(KIND, run.namespace, run.name, patch, "status")
     world.store.put_run(answer)
     world.store.notes(run.uid).written = time.monotonic()
     return replace(run, status=status, resource_version=answer["metadata"]["resourceVersion"])

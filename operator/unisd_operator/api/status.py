@@ -14,6 +14,8 @@ RunPhase = Literal["Pending", "Preparing", "Running", "Reporting", "Suspended", 
 ArmPhase = Literal["Pending", "Queued", "Starting", "Training", "Evaluating", "Suspended", "Succeeded", "Failed"]
 StagePhase = Literal["Pending", "Starting", "Running", "Suspended", "Succeeded", "Failed"]
 ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
+ACTIVE: frozenset[str] = frozenset({"Starting", "Running", "Training", "Evaluating"})
+"""Phases of stages and components that hold pods."""
 
 WaitingReason = Literal[
     "WaitingForStages",

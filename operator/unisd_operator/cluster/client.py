@@ -17,7 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
-from unisd_operator.api.names import API_VERSION, FIELD_MANAGER, PLURAL
+from unisd_operator.api.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
 
 Object = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ MERGE = "application/merge-patch+json"
 # Seconds that one call may take. The client's own default is 300, longer than a Lease lasts.
 TIMEOUT = 15.0
 KINDS: Mapping[str, tuple[str, str]] = {
-    "SelfDistillRun": (API_VERSION, PLURAL),
+    KIND: (API_VERSION, PLURAL),
     "ConfigMap": ("v1", "configmaps"),
     "Secret": ("v1", "secrets"),
     "Service": ("v1", "services"),

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 import aiohttp
 
 from unisd_operator.observed import Answer, PodState
+from unisd_operator.planning import ports
 
-PORT = 9400
 # Seconds for one answer: a pod that computes must not be taken for one that is gone.
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
 _AT_ONCE = 64
@@ -39,12 +39,12 @@ async def ask(pods: Iterable[PodState]) -> list[Answer]:
 async def _ask(session: aiohttp.ClientSession, pod: PodState, room: asyncio.Semaphore) -> Answer:
     host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
     try:
-        async with room, session.get(f"http://{host}:{PORT}/progress") as answer:
+        async with room, session.get(f"http://{host}:{ports.METRICS}/progress") as answer:
             answer.raise_for_status()
             values = json.loads(await answer.content.read(_MAX_BYTES))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         said = str(error) or type(error).__name__
-        return Answer(datetime.now(UTC), error=f"no progress from pod {pod.name} ({pod.ip}:{PORT}): {said}")
+        return Answer(datetime.now(UTC), error=f"no progress from pod {pod.name} ({pod.ip}:{ports.METRICS}): {said}")
     if not isinstance(values, dict):
         return Answer(datetime.now(UTC), error=f"pod {pod.name} answered {type(values).__name__}, not an object")
     return Answer(datetime.now(UTC), values)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from unisd_operator.api.names import RUN_UID
+from unisd_operator.api.names import KIND, RUN_UID
 from unisd_operator.api.resource import RunResource, read_resource
 from unisd_operator.cluster.observe import child_state, pod_state
 from unisd_operator.observed import Answer, ChildState, PodState
@@ -176,7 +176,7 @@ class Store:
 
     def uids(self, kind: str) -> set[str]:
         """uids of all children of a kind, or of all runs."""
-        if kind == "SelfDistillRun":
+        if kind == KIND:
             return set(self._keys)
         return {child.uid for kin in self._children.values() for (its, _), child in kin.items() if its == kind}
 
@@ -187,7 +187,7 @@ class Store:
         """
         gone = before - seen
         changed: set[Key] = set()
-        if kind == "SelfDistillRun":
+        if kind == KIND:
             for uid in gone & set(self._keys):
                 changed.add(self._keys[uid])
                 self._runs.pop(self._keys[uid], None)

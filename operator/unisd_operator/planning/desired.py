@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from unisd.config.serving import trains_on_servers
 from unisd.stages import CLOSING
 from unisd_operator.api.resource import RunResource
-from unisd_operator.api.status import Component, Stage
+from unisd_operator.api.status import ACTIVE, Component, Stage
 from unisd_operator.observed import Observed
 from unisd_operator.planning import needs, stage_job, storage, trainer
 from unisd_operator.planning.budget import budget
@@ -20,8 +20,6 @@ from unisd_operator.planning.metadata import Attempt, Object
 from unisd_operator.planning.rollout import rollout_objects
 from unisd_operator.planning.workload import workload
 from unisd_operator.settings import Settings
-
-_STARTED = ("Starting", "Running", "Training", "Evaluating")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def _desired(desire: Desire) -> Wanted:
         kept = not storage.goes_with_children(desire.run)
         return _claim(desire, made=False) if kept else Wanted()
     works: Iterable[Stage | Component] = (*status.stages, *status.components)
-    wanted = _claim(desire, made=any(work.phase in _STARTED for work in works)) + _grader(desire)
+    wanted = _claim(desire, made=any(work.phase in ACTIVE for work in works)) + _grader(desire)
     for stage in status.stages:
         wanted += _of_stage(desire, stage)
     for component in status.components:
@@ -169,7 +167,7 @@ def _grader(desire: Desire) -> Wanted:
     spec, status = desire.run.spec, desire.run.status
     contexts = [stage for stage in status.stages if stage.name == "contexts"]
     phases = [*(stage.phase for stage in contexts), *(arm.phase for arm in status.components)]
-    asked = any(phase in _STARTED for phase in phases)
+    asked = any(phase in ACTIVE for phase in phases)
     if not (asked and needs.uses_grader(spec)):
         return Wanted()
     chosen = images(spec, desire.settings, {})

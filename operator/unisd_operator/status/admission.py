@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from unisd_operator.api.status import ENDED, Component, Stage, Waiting
+from unisd_operator.api.status import ACTIVE, ENDED, Component, Stage, Waiting
 from unisd_operator.planning.config_map import config_hash
 from unisd_operator.planning.images import images
 from unisd_operator.status.arms import admitted
 from unisd_operator.status.attempts import fail
-from unisd_operator.status.deadlines import ACTIVE
 from unisd_operator.status.failures import failure
 from unisd_operator.status.turn import Turn, but, cut, leftovers
 from unisd_operator.status.waiting import foreign_claim, queued, waiting

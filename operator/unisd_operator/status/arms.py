@@ -6,11 +6,11 @@ Starting a pending one is `admission`'s.
 from collections.abc import Sequence
 
 from unisd_operator.api.names import Role
-from unisd_operator.api.status import ENDED, Component, Failure
+from unisd_operator.api.status import ACTIVE, ENDED, Component, Failure
 from unisd_operator.observed import ChildState, PodState
 from unisd_operator.planning.needs import grades_while_training
 from unisd_operator.status.attempts import away_from_lost, fail, interrupt, stopped
-from unisd_operator.status.deadlines import ACTIVE, stands_still, too_long
+from unisd_operator.status.deadlines import stands_still, too_long
 from unisd_operator.status.failures import failure, job_failure, pod_failure, refused
 from unisd_operator.status.placement import placed
 from unisd_operator.status.results import left, with_answer, with_result, with_rollout
@@ -80,7 +80,7 @@ def _evaluation(turn: Turn, arm: Component) -> Component:
     arm = with_result(turn, arm, result)
     if result is not None and arm.evaluations:
         return but(stopped(turn, arm), phase="Succeeded", completion_time=turn.now, waiting=None)
-    if any(pod.phase not in ("Succeeded", "Failed") for pod in pods):
+    if not all(pod.ended for pod in pods):
         return arm
     said = "the evaluation's pod was gone before its scores were read: a small Job reads them from the claim"
     return but(arm, waiting=waiting("ResultsUnread", said))

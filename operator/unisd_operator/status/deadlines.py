@@ -10,14 +10,12 @@ from datetime import datetime, timedelta
 
 from unisd.config.run import RunSpec
 from unisd_operator.api.resource import RunResource
-from unisd_operator.api.status import ENDED, Component, Failure, Status
+from unisd_operator.api.status import ACTIVE, ENDED, Component, Failure, Status
 from unisd_operator.status.failures import failure
 from unisd_operator.status.turn import Turn, works
 
 _ANSWERED = timedelta(seconds=15)
 """By then after a deadline the trainer has been asked again (`progressSeconds` of the settings, 10 by default)."""
-ACTIVE: frozenset[str] = frozenset({"Starting", "Running", "Training", "Evaluating"})
-"""Phases that hold pods."""
 
 
 def too_long(turn: Turn, arm: Component) -> Failure | None:

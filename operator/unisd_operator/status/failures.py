@@ -70,8 +70,7 @@ def job_failure(turn: Turn, job: ChildState | None, pods: list[PodState]) -> Fai
     """
     if job is None or not job.failed:
         return None
-    ending = any(pod.phase not in ("Succeeded", "Failed") for pod in pods)
-    if ending and turn.now < (job.ended or turn.now) + LOST_AFTER:
+    if not all(pod.ended for pod in pods) and turn.now < (job.ended or turn.now) + LOST_AFTER:
         return None
     said = f" ({job.message})" if job.message else ""
     return failure("Evicted", f"a pod of Job {job.name} was deleted before its end was seen{said}")

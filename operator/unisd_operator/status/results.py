@@ -104,7 +104,7 @@ def with_gpu_time(turn: Turn, arm: Component, changed: bool) -> Component:
 def _ran(pod: PodState, since: datetime, now: datetime) -> float:
     """Seconds that a pod ran from `since` to `now`."""
     ends = [container.ended for container in pod.containers if container.ended is not None and not container.running]
-    end = max(ends) if ends and pod.phase in ("Succeeded", "Failed") else now
+    end = max(ends) if ends and pod.ended else now
     begin = max(pod.started or now, since)
     return max(0.0, (min(end, now) - begin).total_seconds())
 

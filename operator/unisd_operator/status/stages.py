@@ -8,11 +8,11 @@ from typing import Literal
 
 from unisd.stages import CLOSING
 from unisd.stages import stages as stages_of
-from unisd_operator.api.status import ENDED, Component, Failure, Stage, Waiting
+from unisd_operator.api.status import ACTIVE, ENDED, Component, Failure, Stage, Waiting
 from unisd_operator.observed import PodState
 from unisd_operator.planning.images import images
 from unisd_operator.status.attempts import away_from_lost, fail, interrupt, release
-from unisd_operator.status.deadlines import ACTIVE, not_placed
+from unisd_operator.status.deadlines import not_placed
 from unisd_operator.status.failures import failure, job_failure, pod_failure, refused
 from unisd_operator.status.results import with_stage_answer
 from unisd_operator.status.turn import Turn, but

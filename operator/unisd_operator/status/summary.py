@@ -8,6 +8,7 @@ from typing import Literal
 from unisd.stages import CLOSING
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Component, Condition, RunPhase, Stage, Status
+from unisd_operator.planning.storage import claim_name
 from unisd_operator.status.turn import Turn, cut, works
 
 _Truth = tuple[bool, str, str]
@@ -29,7 +30,7 @@ def summarised(turn: Turn, status: Status) -> Status:
             "progress_percentage": _percentage(status.components),
             "best": _best(turn, status.components),
             "completion_time": (status.completion_time or turn.now) if ended else None,
-            "claim": (turn.spec.storage and turn.spec.storage.existing_claim) or turn.run.name,
+            "claim": claim_name(turn.run),
         }
     )
     return status.model_copy(update={"conditions": _conditions(turn.run, status, _truths(turn, status), turn.now)})
@@ -164,7 +165,7 @@ def _is_refused(work: Stage | Component) -> bool:
 def _told(turn: Turn, status: Status) -> str:
     """A sentence about where the run is."""
     if status.phase == "Suspended":
-        left = sum(pod.phase not in ("Succeeded", "Failed") for pod in turn.observed.pods)
+        left = sum(not pod.ended for pod in turn.observed.pods)
         return "spec.suspend is true" + (f"; {left} pods have not ended yet" if left else "; no pod is left")
     if turn.observed.foreign_claim and status.phase not in ENDED:
         return (
