@@ -105,10 +105,7 @@ class Operator:
         """Whether there is a run that no watch has told of, now and at the resync before."""
         if KIND not in (self.world.store.served or ()):
             return False
-        found = frozenset[str]()
-        namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
-        for namespace in namespaces:
-            found |= await self.world.client.uids(KIND, "", namespace, one=True)
+        found = await self._uids(KIND, one=True)
         missed, self.watches.missed = self.watches.missed, found - self.world.store.uids(KIND)
         return bool(missed & self.watches.missed)
 
@@ -117,13 +114,18 @@ class Operator:
         store = self.world.store
         if kind in LATE_KINDS and kind not in (store.served or ()):
             return
-        before, seen = store.uids(kind), frozenset[str]()
-        namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
-        for namespace in namespaces:
-            seen |= await self.world.client.uids(kind, "" if kind == KIND else SELECTOR, namespace)
-        for key in store.retain(kind, before, seen):
+        before = store.uids(kind)  # asked first: what is made meanwhile is not taken for deleted
+        for key in store.retain(kind, before, await self._uids(kind)):
             self.watches.wake(key)
         self.watches.listed_again.discard(kind)
+
+    async def _uids(self, kind: str, one: bool = False) -> frozenset[str]:
+        """uids of all objects of a kind that are watched, or of one of them in each namespace."""
+        found, selector = frozenset[str](), "" if kind == KIND else SELECTOR
+        namespaces: list[str | None] = [*self.world.settings.namespaces] or [None]
+        for namespace in namespaces:
+            found |= await self.world.client.uids(kind, selector, namespace, one)
+        return found
 
     async def ask_progress(self) -> None:
         """Asks all trainings and stages how far they are, again and again."""

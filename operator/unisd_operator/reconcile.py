@@ -174,8 +174,8 @@ async def write_status(world: World, run: RunResource, status: Status) -> RunRes
 def _as_patch(status: Status) -> dict[str, Any]:
     """The status as a merge patch: a field that is not set any more is null, which removes it."""
     values = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    gone = {field.alias: None for name, field in Status.model_fields.items() if getattr(status, name) is None}
-    return {**values, **{str(name): None for name in gone}}
+    gone = [field.alias or name for name, field in Status.model_fields.items() if getattr(status, name) is None]
+    return {**values, **dict.fromkeys(gone)}
 
 
 def _next_look(world: World, run: RunResource, observed: Observed) -> float:

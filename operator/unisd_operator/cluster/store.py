@@ -135,12 +135,11 @@ class Store:
         self._drop(run, kind, metadata["name"], metadata["uid"])
         return self._keys.get(run)
 
-    def mark_deleting(self, run: RunResource, child: ChildState | PodState) -> None:
+    def mark_deleting(self, run: RunResource, child: ChildState) -> None:
         """Takes note that the deletion of a child was accepted."""
-        kind = child.kind if isinstance(child, ChildState) else "Pod"
-        known = self._children.get(run.uid, {}).get((kind, child.name))
+        known = self._children.get(run.uid, {}).get((child.kind, child.name))
         if known is not None and known.uid == child.uid and isinstance(known.state, ChildState):
-            self._children[run.uid][kind, child.name] = known._replace(state=replace(known.state, deleting=True))
+            self._children[run.uid][child.kind, child.name] = known._replace(state=replace(known.state, deleting=True))
 
     def all_keys(self) -> list[Key]:
         """All runs."""

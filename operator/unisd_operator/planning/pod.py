@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unisd.config.cluster import Pod
+from unisd.config.run import RunSpec
 from unisd_operator.api import names as api
-from unisd_operator.planning import ports, storage
+from unisd_operator.planning import ports, sizes, storage
 from unisd_operator.planning.metadata import Attempt, Object, pruned
 from unisd_operator.settings import Settings
 
@@ -32,6 +33,8 @@ _CACHES = {
     "UNISD_TERMINATION_LOG": "/dev/termination-log",
 }
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+SHM_MOUNT: Object = {"name": "shm", "mountPath": "/dev/shm"}
+"""Shared memory for NCCL and data loaders: a container's own is 64 MiB."""
 LOST_NODE_SECONDS = 30
 """Time after which pods leave a node that does not answer."""
 
@@ -76,6 +79,11 @@ def memory_volume(name: str, mib: int) -> Object:
     """An emptyDir in memory."""
     limit = f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": limit}}
+
+
+def shm_volume(spec: RunSpec) -> Object:
+    """What SHM_MOUNT mounts, by model size."""
+    return memory_volume("shm", sizes.size(spec).shm * 1024)
 
 
 def template(plan: PodPlan) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from unisd.config.serving import SERVER_ENVIRONMENT, serve_arguments
 from unisd_operator.planning import needs, ports, secret, sizes, storage
 from unisd_operator.planning.metadata import Attempt, Object, make
 from unisd_operator.planning.network import rollout_policy
-from unisd_operator.planning.pod import PodPlan, Program, memory_volume, template, variable
+from unisd_operator.planning.pod import SHM_MOUNT, PodPlan, Program, memory_volume, shm_volume, template, variable
 
 _ADAPTERS = "/adapters"
 _MODEL = "prepared/model"
@@ -63,14 +63,13 @@ def pod_template(attempt: Attempt) -> dict[str, Any]:
     spec = attempt.run.spec
     volumes, mounts = storage.mounts(attempt.run, read_only=True)
     adapters = memory_volume("adapters", sizes.adapters_mib(spec))
-    shm = memory_volume("shm", sizes.size(spec).shm * 1024)
     return template(
         PodPlan(
             attempt,
             "rollout",
             programs=(_vllm(attempt, mounts), _agent(attempt)),
             block=spec.rollout.pod,
-            volumes=[*volumes, adapters, shm],
+            volumes=[*volumes, adapters, shm_volume(spec)],
         )
     )
 
@@ -91,7 +90,7 @@ def _vllm(attempt: Attempt, mounts: list[Object]) -> Program:
         mounts=(
             *mounts,
             {"name": "adapters", "mountPath": _ADAPTERS, "readOnly": True},
-            {"name": "shm", "mountPath": "/dev/shm"},
+            SHM_MOUNT,
         ),
     )
 

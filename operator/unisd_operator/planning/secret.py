@@ -17,12 +17,8 @@ def api_key(secret: bytes, attempt: Attempt) -> str:
 
 def secret(attempt: Attempt, key: bytes) -> Object:
     """The Secret that an attempt's pods read the key from."""
-    return with_key(attempt, api_key(key, attempt))
-
-
-def with_key(attempt: Attempt, value: str) -> Object:
-    """The Secret with this value as its key."""
-    body = {"type": "Opaque", "immutable": True, "data": {KEY: base64.b64encode(value.encode()).decode()}}
+    value = base64.b64encode(api_key(key, attempt).encode()).decode()
+    body = {"type": "Opaque", "immutable": True, "data": {KEY: value}}
     return make(attempt, "v1/Secret", attempt.name("rollout"), "rollout", body)
 
 

@@ -10,7 +10,7 @@ from unisd_operator.planning.grader import address as grader_address
 from unisd_operator.planning.images import Runs
 from unisd_operator.planning.metadata import Attempt, Object, make
 from unisd_operator.planning.network import client_policy, closed_policy, outward_policy
-from unisd_operator.planning.pod import PodPlan, Program, memory_volume, template, variable
+from unisd_operator.planning.pod import SHM_MOUNT, PodPlan, Program, shm_volume, template, variable
 from unisd_operator.planning.rollout import address as rollout_address
 from unisd_operator.planning.trainer import stage_command, stage_env
 
@@ -58,8 +58,7 @@ def pod_template(attempt: Attempt, role: Role, block: Runs, env: Sequence[Object
     volumes, mounts = storage.mounts(run, read_only=False)
     config, config_mount = config_map.volume(attempt)
     computes = role in ("contexts", "evaluate") and not needs.asks_servers(run, attempt.arm)
-    shm = [memory_volume("shm", sizes.size(run.spec).shm * 1024)] if computes else []
-    shm_mount = [{"name": "shm", "mountPath": "/dev/shm"}] if computes else []
+    shm, shm_mount = ([shm_volume(run.spec)], [SHM_MOUNT]) if computes else ([], [])
     program = Program(
         role,
         attempt.images[block],

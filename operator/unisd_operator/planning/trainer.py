@@ -10,7 +10,7 @@ from unisd_operator.planning import config_map, needs, ports, secret, sizes, sto
 from unisd_operator.planning.grader import address as grader_address
 from unisd_operator.planning.metadata import Attempt, Object, make
 from unisd_operator.planning.network import trainer_policy
-from unisd_operator.planning.pod import PodPlan, Program, memory_volume, template, variable
+from unisd_operator.planning.pod import SHM_MOUNT, PodPlan, Program, shm_volume, template, variable
 from unisd_operator.planning.rollout import address as rollout_address
 
 GRACE_SECONDS = 120
@@ -59,7 +59,7 @@ def pod_template(attempt: Attempt) -> dict[str, Any]:
             "train",
             programs=(_trainer(attempt, [*mounts, config_mount]),),
             block=spec.trainer.pod,
-            volumes=[*volumes, config, memory_volume("shm", sizes.size(spec).shm * 1024)],
+            volumes=[*volumes, config, shm_volume(spec)],
             grace_seconds=GRACE_SECONDS,
             extra={"restartPolicy": "Never", "subdomain": attempt.name("train")},
         )
@@ -76,7 +76,7 @@ def _trainer(attempt: Attempt, mounts: list[Object]) -> Program:
         stage_command(attempt, "train"),
         sizes.resources(spec.trainer.resources_per_node, requests, {attempt.settings.gpu_resource: processes}),
         env=(*stage_env(), *_rendezvous(attempt), *_helpers(attempt)),
-        mounts=(*mounts, {"name": "shm", "mountPath": "/dev/shm"}),
+        mounts=(*mounts, SHM_MOUNT),
         ports={"metrics": ports.METRICS},
     )
 
