@@ -28,7 +28,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, w
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from unisd.rollouts.policy import PolicyError, check_component, read_config, served_name
+from unisd.rollouts.policy import PolicyError, check_component, read_config, served_name, version_in
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,8 @@ class _Agent:
 
     async def versions(self, component: str) -> list[int]:
         """Versions of a component that vLLM holds, oldest first."""
-        prefix = served_name(component, 0)[:-1]
-        names = [name.removeprefix(prefix) for name in await self.held() if name.startswith(prefix)]
-        return sorted(int(name) for name in names if name.isdigit())
+        found = [version_in(name) for name in await self.held()]
+        return sorted(held[1] for held in found if held is not None and held[0] == component)
 
     # -- taking a version
 
@@ -301,9 +300,8 @@ async def _progress(request: web.Request) -> web.Response:
         names = await agent.held()
     except (ClientError, TimeoutError) as error:
         raise web.HTTPServiceUnavailable(text=f"vLLM does not answer: {error}\n") from None
-    for component, mark, version in (name.rpartition("-v") for name in names):
-        if mark and version.isdigit():
-            newest[component] = max(newest.get(component, 0), int(version))
+    for component, version in filter(None, map(version_in, names)):
+        newest[component] = max(newest.get(component, 0), version)
     return web.json_response({"policyVersion": {"rollout": min(newest.values(), default=0)}})
 
 

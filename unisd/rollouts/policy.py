@@ -26,6 +26,12 @@ def served_name(component: str, version: int) -> str:
     return f"{component}-v{version}"
 
 
+def version_in(name: str) -> tuple[str, int] | None:
+    """Component and version of a served name; None for another one, such as the base model's."""
+    component, mark, version = name.rpartition("-v")
+    return (component, int(version)) if mark and version.isdecimal() else None
+
+
 def check_component(component: str) -> None:
     """Raises PolicyError for a name that is not that of a component with its seed, e.g. `star-1`."""
     if not _COMPONENT.fullmatch(component):

@@ -15,7 +15,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -23,13 +23,13 @@ from typing import Any, TypeVar
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from unisd.config.serving import BASE
 from unisd.failures import StageError
+from unisd.rollouts.completions import generated, generation, scored, scoring
 from unisd.rollouts.policy import served_name
 from unisd.rollouts.types import Completion, Sampling
 
 logger = logging.getLogger(__name__)
-_BASE = "base"
-"""Name under which every server offers the model without adapters."""
 _LOOK_SECONDS = 0.2
 """Time between two looks at whether to stop, or for servers that are new."""
 _PIECE_BYTES = 1 << 20
@@ -53,7 +53,7 @@ class Policy:
     @property
     def model(self) -> str:
         """Name to ask a server for."""
-        return served_name(self.component, self.version) if self.version else _BASE
+        return served_name(self.component, self.version) if self.version else BASE
 
     @cached_property
     def sha256(self) -> str:
@@ -129,8 +129,7 @@ class VllmEngine:
             settings: key and patience.
         """
         self._find, self._settings = servers, settings
-        self._stop_ids = sorted(settings.stop_ids)
-        self._policy = Policy(_BASE, 0)
+        self._policy = Policy(BASE, 0)
         self._servers: dict[str, _Server] = {}
         self._found_at = self._heard_at = float("-inf")
         self.push_seconds: list[float] = []
@@ -178,10 +177,11 @@ class VllmEngine:
             StageError: RolloutCrash, no server answered within the client's patience.
             RolloutStopped: the client was asked to stop.
         """
+        stop_ids = self._settings.stop_ids
 
         async def one(index: int, prompt: Sequence[int]) -> Completion:
-            answer = await self._ask(_generation(prompt, sampling) | {"stop_token_ids": self._stop_ids})
-            return _completion(index, answer, self._settings.stop_ids)
+            answer = await self._ask(generation(prompt, sampling, stop_ids))
+            return generated(index, answer, stop_ids)
 
         yield from self._each([partial(one, index, prompt) for index, prompt in enumerate(prompts)])
 
@@ -201,9 +201,7 @@ class VllmEngine:
 
         async def one(index: int) -> tuple[int, list[float]]:
             first, ids = len(prompts[index]), [*prompts[index], *completions[index]]
-            body = {"prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-            told = (await self._ask(body, base=base))["choices"][0]["prompt_logprobs"]
-            return index, [told[place][str(ids[place])]["logprob"] for place in range(first, len(ids))]
+            return index, scored(await self._ask(scoring(ids), base=base), ids, first)
 
         yield from self._each([partial(one, index) for index in range(len(prompts))])
 
@@ -340,7 +338,7 @@ class VllmEngine:
 
     async def _ask(self, body: dict[str, Any], *, base: bool = False) -> Any:
         """vLLM's answer to a request, from whichever server can give it."""
-        body = body | {"model": _BASE if base else self._policy.model}
+        body = body | {"model": BASE if base else self._policy.model}
         while True:
             server = await self._choose()
             server.flight += 1
@@ -361,39 +359,3 @@ class VllmEngine:
                 server.rest(error)
             finally:
                 server.flight -= 1
-
-
-def _generation(prompt: Sequence[int], sampling: Sampling) -> dict[str, Any]:
-    """A request to `/v1/completions`: token ids in, token ids and log-probabilities at temperature 1 out.
-
-    Without a seed: what vLLM computes depends on what else is in its batch, so a seed could not make it repeat itself;
-    it would cost a kernel per request and token, and ends the server on a CPU (a prompt that comes in parts there).
-    """
-    return {
-        "prompt": list(prompt),
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k or -1,
-        "ignore_eos": True,
-        "logprobs": 0,
-        "return_token_ids": True,
-        "skip_special_tokens": False,
-        "spaces_between_special_tokens": False,
-        **_held_to(sampling.schema),
-    }
-
-
-def _held_to(schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What holds decoding to a JSON Schema."""
-    if schema is None:
-        return {}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "text", "schema": schema}}}
-
-
-def _completion(index: int, answer: dict[str, Any], stop_ids: frozenset[int]) -> Completion:
-    choice = answer["choices"][0]
-    ids = tuple(choice["token_ids"])
-    logprobs = tuple(choice["logprobs"]["token_logprobs"])
-    assert len(ids) == len(logprobs), "vLLM gives a log-probability for each token"
-    return Completion(index, ids, logprobs, finished=bool(ids) and ids[-1] in stop_ids)
