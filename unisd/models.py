@@ -14,6 +14,7 @@ from typing import Any
 from unisd.config.choices import Precision
 from unisd.config.model import Model
 from unisd.failures import StageError
+from unisd.hub import may_be_back
 from unisd.rundir import share
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -39,7 +40,8 @@ def resolve_model(model: Model, cache: Path) -> ModelDirectory:
     """The directory of a run's base model; downloads or converts it if need be.
 
     Raises:
-        StageError: BadInput, for whatever is wrong with the model, with the way out.
+        StageError: BadInput, for whatever is wrong with the model, with the way out; NonZeroExit, if the hub cannot be
+            reached now.
     """
     if model.name is not None:
         return _from_hub(model.name, model.revision)
@@ -59,8 +61,9 @@ def _bad(path: Path | str, problem: str) -> StageError:
 
 
 def _from_hub(name: str, revision: str | None) -> ModelDirectory:
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         path = Path(snapshot_download(name, revision=revision, ignore_patterns=["*.gguf", "original/*"]))
@@ -68,12 +71,13 @@ def _from_hub(name: str, revision: str | None) -> ModelDirectory:
         raise _bad(
             name, "is not on the hub, or is private or gated: set HF_TOKEN to a token that may read it"
         ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise _bad(
+    except (HTTPError, OSError) as error:
+        refused = _bad(
             name,
             f"is no path that is there, and cannot be downloaded ({type(error).__name__}): check the name and the "
             "network, or give a model by its path",
-        ) from None
+        )
+        raise (StageError("NonZeroExit", str(refused)) if may_be_back(error) else refused) from None
     _check_directory(path)
     return ModelDirectory(path, path.name, name)
 

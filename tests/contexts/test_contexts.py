@@ -68,6 +68,14 @@ def test_a_pool_that_is_too_small():
         neighbours(POOL, Contexts(source="random"), 6, seed=0)
 
 
+@pytest.mark.slow
+def test_an_embedding_model_that_is_not_there():
+    with pytest.raises(
+        ValueError, match=r"embeddingModel: /no/model cannot be loaded .*, or set contexts.retriever to bm25"
+    ):
+        neighbours(POOL, Contexts(embedding_model="/no/model"), 2, seed=0)
+
+
 def test_induced_contexts_hold_the_instruction_and_no_solution():
     (message,) = induced_messages(POOL[0], "Think before you answer.")
     assert message["content"].endswith(POOL[0].messages[-1]["content"])

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from unisd.config.task import Source, Task
+from unisd.failures import StageError
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import HubDataset, hub_dataset, load_rows, without_pictures
 
@@ -77,7 +78,7 @@ def test_a_single_file_without_splits_is_divided_the_same_way_each_time(tmp_path
 
 
 def test_a_hub_that_cannot_be_reached_says_the_way_out():
-    with pytest.raises(ValueError, match=r"unisd-no/such cannot be loaded .* source.path"):
+    with pytest.raises(StageError, match=r"unisd-no/such cannot be loaded .* source.path"):
         load_rows(None, HubDataset("unisd-no/such", "test", revision="0" * 40), "train", 0)
 
 

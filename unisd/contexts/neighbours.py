@@ -7,8 +7,11 @@ its own answer would come. Called by the preparation.
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from unisd.config.task import Contexts
+from unisd.failures import StageError
+from unisd.hub import may_be_back
 from unisd.tasks.types import Example
 
 _BLOCK = 1024
@@ -18,7 +21,8 @@ def neighbours(examples: Sequence[Example], contexts: Contexts, count: int, seed
     """The first `count` donors of every example, by id.
 
     Raises:
-        ValueError: the pool is too small for some example.
+        ValueError: the pool is too small for some example, or the embedding model does not load.
+        StageError: NonZeroExit, if the hub that has it cannot be reached now.
     """
     keys = [question_key(example) for example in examples]
     if contexts.source == "random":
@@ -81,9 +85,8 @@ def _bm25(examples: Sequence[Example], count: int, keys: Sequence[str]) -> Itera
 def _embedded(examples: Sequence[Example], count: int, keys: Sequence[str], model: str) -> Iterator[list[int]]:
     """By cosine similarity of sentence embeddings, in blocks: all pairs at once would not fit for large tasks."""
     import torch
-    from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(model)
+    encoder = _encoder(model)
     vectors_XE = encoder.encode(
         [example.query for example in examples],
         convert_to_tensor=True,
@@ -94,3 +97,17 @@ def _embedded(examples: Sequence[Example], count: int, keys: Sequence[str], mode
     for start in range(0, len(examples), _BLOCK):
         similarity_bX = vectors_XE[start : start + _BLOCK] @ vectors_XE.T
         yield from torch.topk(similarity_bX, wanted, dim=-1).indices.tolist()
+
+
+def _encoder(model: str) -> Any:
+    from httpx2 import HTTPError
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(model)
+    except (HTTPError, OSError, ValueError) as error:
+        said = (
+            f"spec.contexts.embeddingModel: {model} cannot be loaded ({type(error).__name__}): check the name and the "
+            "network, give its directory, or set contexts.retriever to bm25, which needs no model"
+        )
+        raise (StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)) from None

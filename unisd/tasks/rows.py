@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from unisd.config.task import Source
 from unisd.config.task import Task as TaskConfig
+from unisd.failures import StageError
+from unisd.hub import may_be_back
 from unisd.tasks.types import Split
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed:
 
     Raises:
         ValueError: nothing there, nothing in it, or a row that is no JSON object.
+        StageError: NonZeroExit, if the hub cannot be reached now.
     """
     if source is not None and source.path is not None:
         return _local(Path(source.path), split, seed, whole=hub is not None and hub.held_out)
@@ -149,16 +152,17 @@ def _divided(rows: Sequence[RawRow], split: Split, seed: int) -> list[RawRow]:
 
 def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
+    from httpx2 import HTTPError
 
     try:
         revision = hub.revision or _newest_commit(hub.name)
         splits = load_dataset(hub.name, hub.config, revision=revision)
-    except (DatasetNotFoundError, OSError, ValueError) as error:
-        raise ValueError(
+    except (HTTPError, OSError, ValueError) as error:
+        said = (
             f"spec.task.source: {hub.name} cannot be loaded ({type(error).__name__}): check the network and HF_TOKEN, "
             "or give rows in the same schema as source.path"
-        ) from None
+        )
+        raise (StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)) from None
     names = ("train",) if split == "train" else tuple(dict.fromkeys((hub.eval_split, *_EVAL_SPLITS)))
     wanted = next((name for name in names if name in splits), None)
     if wanted is None:
