@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unisd.config.objective import Contrastive, Features
 from unisd.objective import fused, naive
-from unisd.objective.fused import Tiles, realised_logp
+from unisd.objective.logits import Tiles, realised_logp
 from unisd.objective.reduction import coefficients, denominators
 from unisd.objective.types import Head, Loss, Tokens
 

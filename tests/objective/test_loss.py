@@ -10,10 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unisd.config.resolve import Objective
 from unisd.objective import fused, naive, terms
+from unisd.objective.logits import DEFAULT_TILES, Tiles, realised_logp
 from unisd.objective.reduction import Masks, coefficients, denominators
 from unisd.objective.types import Coefficients, Head, Loss, Tokens
 
-SMALL = fused.Tiles(elements=16 * 16, vocabulary=30)
+SMALL = Tiles(elements=16 * 16, vocabulary=30)
 N, R, V, H = 37, 5, 101, 16
 
 
@@ -63,7 +64,7 @@ def test_fused_equals_naive_in_value_gradient_and_figures(alpha, clip, softcap, 
         part = coefficients(masks, level, denominators(masks))
         expected = naive.self_distillation_loss(tokens, settings, part, clip)
         wanted = gradients(expected, tokens)
-        for tiles in (fused.DEFAULT_TILES, SMALL):
+        for tiles in (DEFAULT_TILES, SMALL):
             found = fused.self_distillation_loss(tokens, settings, part, clip, tiles=tiles)
             torch.testing.assert_close(found.value, expected.value, atol=1e-5, rtol=1e-5)
             for ours, theirs in zip(gradients(found, tokens), wanted, strict=True):
@@ -264,6 +265,6 @@ def test_reduction_by_hand():
 def test_realised_log_probabilities():
     tokens, _ = make(softcap=3.0)
     expected = naive.logits(tokens.student_NH, tokens.student_head).log_softmax(-1).gather(1, tokens.token_N[:, None])
-    for tiles in (fused.DEFAULT_TILES, SMALL):
-        found = fused.realised_logp(tokens.student_NH, tokens.student_head, tokens.token_N, tiles)
+    for tiles in (DEFAULT_TILES, SMALL):
+        found = realised_logp(tokens.student_NH, tokens.student_head, tokens.token_N, tiles)
         torch.testing.assert_close(found, expected[:, 0].detach(), atol=1e-5, rtol=1e-5)

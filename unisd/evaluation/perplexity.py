@@ -8,7 +8,7 @@ import torch
 
 from unisd.forward.heads import head_of
 from unisd.forward.packed import Ids, hidden_states, pack, split_by_tokens
-from unisd.objective.fused import realised_logp
+from unisd.objective.logits import realised_logp
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,13 @@
-"""The loss that trains: from hidden states, in tiles of tokens and vocabulary, so that no [N, V] tensor ever exists.
+"""The loss that trains: from hidden states, in tiles of tokens and vocabulary (`logits`).
 
-The trainer calls `self_distillation_loss`, scoring and evaluation `realised_logp`. For each tile of tokens:
-log-sum-exps, then per-token values, then the gradient at the student's hidden states, which is computed in the forward
-pass because every coefficient is known before it. The vocabulary is cut into slices; logits of a slice are computed
-anew at each visit, unless one slice holds the whole vocabulary. `naive` is the same function on full logits; what
-divides by what is decided in `reduction`.
+For each tile of tokens: log-sum-exps, then per-token values, then the gradient at the student's hidden states, which is
+computed in the forward pass because every coefficient is known before it. `naive` is the same function on full logits;
+what divides by what is decided in `reduction`. Called by the trainer, and by evaluation for its divergence alone.
 
 Legend: N tokens, n tokens of a tile, V vocabulary, v vocabulary of a slice, H hidden dimensions.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -18,109 +15,9 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from unisd.config.resolve import Objective
-from unisd.objective.terms import NARROW, feature_distance, hinge, log_mixture, wide
-from unisd.objective.types import Coefficients, Head, Loss, Squares, Tokens
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How much to hold at once."""
-
-    elements: int = 2**26
-    """Logits of one tile of tokens; in float32, four bytes each."""
-    vocabulary: int = 2**18
-    """Longest slice of the vocabulary."""
-
-    def tokens(self, vocabulary: int) -> int:
-        """Tokens of a tile."""
-        return max(16, self.elements // min(vocabulary, self.vocabulary))
-
-
-DEFAULT_TILES = Tiles()
-# 16 MiB a tile: the allocator reuses such blocks, larger ones it takes from the system page by page, 1.6 times slower.
-CPU_TILES = Tiles(elements=2**22)
-
-
-class _Logits:
-    """Logits of one tile of tokens, slice by slice of the vocabulary."""
-
-    def __init__(self, hidden_nH: torch.Tensor, head: Head, tiles: Tiles) -> None:
-        self._hidden_nH, self._head, self._width = hidden_nH.detach(), head, tiles.vocabulary
-        self._whole: torch.Tensor | None = None
-
-    def slices(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Every slice of the vocabulary with its logits [n, v] in float32 or wider."""
-        vocabulary = self._head.weight_VH.shape[0]
-        for start in range(0, vocabulary, self._width):
-            where = slice(start, min(start + self._width, vocabulary))
-            yield where, self.at(where)
-
-    def at(self, where: slice) -> torch.Tensor:
-        """Logits [n, v] of one slice; kept if it is the whole vocabulary."""
-        if self._whole is not None:
-            return self._whole
-        logits_nv = self._compute(where)
-        if where.stop - where.start == self._head.weight_VH.shape[0]:
-            self._whole = logits_nv
-        return logits_nv
-
-    def _compute(self, where: slice) -> torch.Tensor:
-        weight_vH = self._head.weight_VH[where].to(self._hidden_nH.dtype)
-        logits_nv = _product(self._hidden_nH, weight_vH.T)
-        cap = self._head.softcap
-        return logits_nv if cap is None else cap * torch.tanh(logits_nv / cap)
-
-    def log_sum_exp(self, temperature: float) -> torch.Tensor:
-        """log Σ exp(z/τ), [n]."""
-        parts = []
-        for _, logits_nv in self.slices():
-            peak_n = logits_nv.amax(dim=-1) / temperature
-            parts.append(peak_n + _log_softmax(logits_nv, peak_n, temperature).exp_().sum(dim=-1).log())
-        return torch.stack(parts).logsumexp(dim=0)
-
-    def realised(self, token_n: torch.Tensor) -> torch.Tensor:
-        """The logit of each token, [n]."""
-        found_n = wide(self._hidden_nH.new_zeros(token_n.shape))
-        for where, logits_nv in self.slices():
-            inside_n, local_n = _in_slice(token_n, where)
-            found_n = torch.where(inside_n, logits_nv.gather(1, local_n[:, None])[:, 0], found_n)
-        return found_n
-
-
-def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """A matrix product in float32 or wider. CUDA does not round its sums to the narrow type of the factors; on a CPU
-    the rounding costs less than a product of wide factors, which takes three times as long where bfloat16 is native."""
-    if left.dtype in NARROW and left.is_cuda:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return wide(left @ right)
-
-
-def _tiles_for(hidden_NH: torch.Tensor) -> Tiles:
-    return CPU_TILES if hidden_NH.device.type == "cpu" else DEFAULT_TILES
-
-
-def _log_softmax(logits_nv: torch.Tensor, lse_n: torch.Tensor, temperature: float) -> torch.Tensor:
-    """z/τ − lse in one pass over memory, [n, v]."""
-    return torch.add(-lse_n[:, None], logits_nv, alpha=1.0 / temperature)
-
-
-def _in_slice(token_n: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    inside_n = (token_n >= where.start) & (token_n < where.stop)
-    return inside_n, (token_n - where.start).clamp(0, where.stop - where.start - 1)
-
-
-@torch.no_grad()
-def realised_logp(
-    hidden_NH: torch.Tensor, head: Head, token_N: torch.Tensor, tiles: Tiles | None = None
-) -> torch.Tensor:
-    """log π of each token at τ = 1, [N], nats."""
-    tiles = tiles or _tiles_for(hidden_NH)
-    size = tiles.tokens(head.weight_VH.shape[0])
-    parts = [wide(hidden_NH.new_zeros(0))]
-    for start in range(0, hidden_NH.shape[0], size):
-        logits = _Logits(hidden_NH[start : start + size], head, tiles)
-        parts.append(logits.realised(token_N[start : start + size]) - logits.log_sum_exp(1.0))
-    return torch.cat(parts)
+from unisd.objective.logits import Logits, Tiles, in_slice, log_softmax, product, tiles_for
+from unisd.objective.terms import feature_distance, hinge, log_mixture, wide
+from unisd.objective.types import Coefficients, Loss, Squares, Tokens
 
 
 @dataclass(frozen=True)
@@ -131,8 +28,8 @@ class _Tile:
     coefficients: Coefficients
     objective: Objective
     clip_bound: float | None
-    student: _Logits
-    teacher: _Logits
+    student: Logits
+    teacher: Logits
 
     @property
     def diverges(self) -> bool:
@@ -181,7 +78,7 @@ def self_distillation_loss(
     tiles: Tiles | None = None,
 ) -> Loss:
     """The same as `naive.self_distillation_loss`, with gradient to the student's hidden states and output layer."""
-    weight_VH, tiles = tokens.student_head.weight_VH, tiles or _tiles_for(tokens.student_NH)
+    weight_VH, tiles = tokens.student_head.weight_VH, tiles or tiles_for(tokens.student_NH)
     head_gradient = (
         torch.zeros_like(weight_VH, dtype=wide(weight_VH.new_zeros(0)).dtype) if weight_VH.requires_grad else None
     )
@@ -189,9 +86,10 @@ def self_distillation_loss(
     parts = []
     with torch.no_grad():
         for start in range(0, max(tokens.student_NH.shape[0], 1), size):
-            cut, where = _cut(tokens, slice(start, start + size)), slice(start, start + size)
-            student = _Logits(cut.student_NH, cut.student_head, tiles)
-            teacher = _Logits(cut.teacher_NH, cut.teacher_head, tiles)
+            where = slice(start, start + size)
+            cut = _cut(tokens, where)
+            student = Logits(cut.student_NH, cut.student_head, tiles)
+            teacher = Logits(cut.teacher_NH, cut.teacher_head, tiles)
             tile = _Tile(cut, _cut(coefficients, where), objective, clip_bound, student, teacher)
             parts.append(_terms(tile, head_gradient))
         gradient_NH = torch.cat([part.pop("gradient") for part in parts]).to(tokens.student_NH.dtype)
@@ -262,11 +160,11 @@ def _values(tile: _Tile) -> _Values:
     entropy_n, divergence_n, slope_n = (torch.zeros_like(plain_lse_n) for _ in range(3))
     teacher_lse_n = tile.teacher.log_sum_exp(temperature) if tile.diverges else divergence_n
     for where, logits_nv in tile.student.slices():
-        log_s_nv = _log_softmax(logits_nv, tempered_lse_n, temperature)
+        log_s_nv = log_softmax(logits_nv, tempered_lse_n, temperature)
         s_nv = log_s_nv.exp()
         entropy_n = entropy_n - _dot(s_nv, log_s_nv)
         if tile.diverges:
-            log_p_nv = _log_softmax(tile.teacher.at(where), teacher_lse_n, temperature)
+            log_p_nv = log_softmax(tile.teacher.at(where), teacher_lse_n, temperature)
             share_n, share_of_slope_n = _divergence(s_nv, log_s_nv, log_p_nv, alpha)
             divergence_n, slope_n = divergence_n + share_n, slope_n + share_of_slope_n
     logp_n = tile.student.realised(tile.tokens.token_N) - plain_lse_n
@@ -326,15 +224,15 @@ def _gradients(tile: _Tile, values: _Values, slopes: _Slopes, head_gradient: tor
         steps = []
         if tile.diverges:
             step_nv = _bent(_divergence_step(logits_nv, tile.teacher.at(where), values, tile.objective), bend_nv)
-            divergence_nH += _product(step_nv.to(hidden_nH.dtype), weight_vH)
+            divergence_nH += product(step_nv.to(hidden_nH.dtype), weight_vH)
             steps.append(slopes.divergence_n[:, None] * step_nv if head_gradient is not None else step_nv)
         if pulls:
             step_nv = _bent(_pull_step(logits_nv, where, values, tile.tokens.token_N), bend_nv)
             step_nv *= slopes.pull_n[:, None]
-            contrast_nH += _product(step_nv.to(hidden_nH.dtype), weight_vH)
+            contrast_nH += product(step_nv.to(hidden_nH.dtype), weight_vH)
             steps.append(step_nv)
         if head_gradient is not None:
-            head_gradient[where] += _product(sum(steps[1:], steps[0]).to(hidden_nH.dtype).T, hidden_nH)
+            head_gradient[where] += product(sum(steps[1:], steps[0]).to(hidden_nH.dtype).T, hidden_nH)
     return _Parts(divergence_nH, contrast_nH, torch.zeros_like(divergence_nH))
 
 
@@ -348,8 +246,8 @@ def _divergence_step(
 ) -> torch.Tensor:
     """∂D/∂z of a slice, [n, v]: (S−P)/τ for α = 0, else S·(∂D/∂S − Σ S·∂D/∂S)/τ."""
     temperature, alpha = objective.temperature, objective.divergence.alpha
-    log_s_nv = _log_softmax(student_nv, values.tempered_lse_n, temperature)
-    log_p_nv = _log_softmax(teacher_nv, values.teacher_lse_n, temperature)
+    log_s_nv = log_softmax(student_nv, values.tempered_lse_n, temperature)
+    log_p_nv = log_softmax(teacher_nv, values.teacher_lse_n, temperature)
     if alpha == 0.0:
         return log_s_nv.exp_().sub_(log_p_nv.exp_()).div_(temperature)
     against_nv = log_p_nv if alpha == 1.0 else log_mixture(log_s_nv, log_p_nv, alpha)
@@ -360,8 +258,8 @@ def _divergence_step(
 
 def _pull_step(logits_nv: torch.Tensor, where: slice, values: _Values, token_n: torch.Tensor) -> torch.Tensor:
     """∂ℓS/∂z of a slice, [n, v]: 1 at the token, less the distribution at τ = 1."""
-    step_nv = _log_softmax(logits_nv, values.plain_lse_n, 1.0).exp_().neg_()
-    inside_n, local_n = _in_slice(token_n, where)
+    step_nv = log_softmax(logits_nv, values.plain_lse_n, 1.0).exp_().neg_()
+    inside_n, local_n = in_slice(token_n, where)
     return step_nv.scatter_add_(1, local_n[:, None], inside_n.to(step_nv.dtype)[:, None])
 
 

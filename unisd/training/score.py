@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from unisd.forward.packed import Ids, causal_model, hidden_states, pack, split_by_tokens
-from unisd.objective.fused import realised_logp
+from unisd.objective.logits import realised_logp
 from unisd.sharded import whole
 from unisd.training.rows import Row
 
