@@ -1,11 +1,16 @@
 """The evaluation stage: what a run measures on request, from its stage to its report and its status."""
 
+import json
+
 import pytest
 
+from unisd.chat import prompt_ids
 from unisd.execution.termination import result_of
 from unisd.job import Job
+from unisd.models import load_tokenizer
 from unisd.rundir import read_json, read_jsonl
 from unisd.stages import stages
+from unisd.tasks.types import Message
 
 SFT = {"name": "sft", "preset": "sft"}
 RAW = {"name": "raw", "preset": "raw"}
@@ -36,13 +41,32 @@ def test_divergence_and_pass_at_k_of_a_run(make_run, carry_out):
     assert [score["metric"] for score in told] == ["accuracy", "pass@1 of 3", "pass@3 of 3", "JSD to base"]
 
 
-def test_nothing_is_drawn_where_nothing_is_graded(make_run, carry_out):
-    rows = {"name": "custom", "grading": "none"}
-    run, directory = make_run(4, eval_rows=2, components=[RAW], evaluation={"samples": 2, "perplexity": False})
-    text = '{"prompt": "Say a.", "completion": "a"}\n{"prompt": "Say b.", "completion": "b"}\n'
-    for name in ("train", "validation"):
-        (directory.root.parent / f"data/{name}.jsonl").write_text(text)
-    task = run.spec.task.model_copy(update=rows)
-    run = run.model_copy(update={"spec": run.spec.model_copy(update={"task": task})})
-    carry_out(run, directory, "prepare", "evaluate", "report")
-    assert "right" not in read_jsonl(directory.evaluate("raw-1") / "items-custom.jsonl")[0]
+@pytest.fixture
+def evaluate_own(make_run, carry_out):
+    """Evaluates the base on rows without a grading; their items."""
+
+    def evaluate(*rows, **spec):
+        run, directory = make_run(4, eval_rows=2, components=[RAW], **spec)
+        for name in ("train", "validation"):
+            text = "".join(json.dumps({"prompt": prompt, "completion": said}) + "\n" for prompt, said in rows)
+            (directory.root.parent / f"data/{name}.jsonl").write_text(text)
+        task = run.spec.task.model_copy(update={"name": "custom", "grading": "none"})
+        run = run.model_copy(update={"spec": run.spec.model_copy(update={"task": task})})
+        carry_out(run, directory, "prepare", "evaluate", "report")
+        return read_jsonl(directory.evaluate("raw-1") / "items-custom.jsonl")
+
+    return evaluate
+
+
+def test_nothing_is_drawn_where_nothing_is_graded(evaluate_own):
+    rows = ("Say a.", "a"), ("Say b.", "b")
+    assert "right" not in evaluate_own(*rows, evaluation={"samples": 2, "perplexity": False})[0]
+
+
+def test_a_reference_is_scored_as_far_as_servers_have_room_for_it(evaluate_own, tiny_model, caplog):
+    """Behind a prompt of their longest kind there is room for a completion; references may be longer."""
+    lengths = {"maxPromptTokens": 60, "maxCompletionTokens": 8}
+    short, long = evaluate_own(("Say a.", "a"), ("Say b.", "b " * 300), training=lengths)
+    prompt = len(prompt_ids(load_tokenizer(tiny_model), [Message(role="user", content="Say b.")]))
+    assert (short["goldTokens"] < 8, long["goldTokens"]) == (True, 60 + 8 - prompt)
+    assert "1 of 2 references are too long behind their prompts and scored without their end" in caplog.text

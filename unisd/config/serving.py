@@ -29,20 +29,25 @@ def evaluates_on_servers(spec: RunSpec, arm: Arm) -> bool:
 def serve_arguments(spec: RunSpec, model: str, adapters: bool, components: int = 1) -> list[str]:
     """Arguments of `vllm` that do not depend on where it runs; `components` share the server at any time.
 
-    Sampling is the client's word alone, so the model's own defaults are left out. The longest request is a prompt and
-    a completion whose probabilities are asked for, and the one token that a server cannot but generate after them.
+    Sampling is the client's word alone, so the model's own defaults are left out. The longest request is a text whose
+    probabilities are asked for, and the one token that a server cannot but generate after it.
     """
     rollout, training = spec.rollout, spec.training
-    completion = max(training.max_completion_tokens, spec.contexts.max_generated_tokens)
     return [
         *("serve", model, "--served-model-name", BASE),
         *("--dtype", training.precision),
-        *("--max-model-len", str(training.max_prompt_tokens + completion + 1)),
+        *("--max-model-len", str(longest_text(spec) + 1)),
         *("--tensor-parallel-size", str(rollout.tensor_parallel_size)),
         *("--generation-config", "vllm"),
         *(["--enforce-eager"] if rollout.enforce_eager else ()),
         *(_lora(spec, components) if adapters else ()),
     ]
+
+
+def longest_text(spec: RunSpec) -> int:
+    """Tokens of the longest prompt together with what may follow it: what servers have room for."""
+    training = spec.training
+    return training.max_prompt_tokens + max(training.max_completion_tokens, spec.contexts.max_generated_tokens)
 
 
 def _lora(spec: RunSpec, components: int) -> list[str]:

@@ -1,5 +1,6 @@
 """The evaluation stage of one component: greedy completions, grades and what is asked for besides, on held-out rows."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ import torch
 from unisd.card import write_card
 from unisd.chat import completion_ids
 from unisd.config.resolve import evaluated_tasks
+from unisd.config.serving import longest_text
 from unisd.evaluation.generate import Generated, completions_of
 from unisd.evaluation.items import item_of
 from unisd.evaluation.perplexity import Surprisal
 from unisd.evaluation.scores import scores_of
 from unisd.evaluation.student import LoadedStudent, Student, student_for
+from unisd.forward.packed import Ids
 from unisd.job import Job
 from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.progress import Parts
@@ -24,6 +27,8 @@ from unisd.rollouts.types import Sampling
 from unisd.rundir import Json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example, Grade, Task
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(job: Job) -> None:
@@ -73,8 +78,7 @@ class _Scoring:
             self._add_right(items, drawn, parts)
         prompts, written = [completion.prompt for completion in found], [completion.ids for completion in found]
         if wanted.perplexity:
-            gold = [completion_ids(self.tokenizer, example.demonstration) for example in self.examples]
-            _add(items, "gold", self.student.surprisals(prompts, gold))
+            _add(items, "gold", self.student.surprisals(prompts, self._references(prompts)))
             parts.more()(len(items))
             _add(items, "retention", self.student.surprisals(prompts, written, base=True))
             parts.more()(len(items))
@@ -84,6 +88,18 @@ class _Scoring:
                 item["divergence"] = value
         parts.end()
         return items
+
+    def _references(self, prompts: Sequence[Ids]) -> list[Ids]:
+        """The references' tokens, each as far as servers have room for it behind its prompt."""
+        longest = longest_text(self.job.spec)
+        whole = [completion_ids(self.tokenizer, example.demonstration) for example in self.examples]
+        found: list[Ids] = [ids[: longest - len(prompt)] for prompt, ids in zip(prompts, whole, strict=True)]
+        cut = sum(len(kept) < len(ids) for kept, ids in zip(found, whole, strict=True))
+        if cut:
+            logger.warning(
+                "%d of %d references are too long behind their prompts and scored without their end", cut, len(whole)
+            )
+        return found
 
     def _completions(self, each: int, temperature: float, parts: Parts) -> list[Generated]:
         """So many of every row: first one of each, then the next."""
