@@ -1,6 +1,7 @@
 """The preparation: what fits, what is dropped, what is refused."""
 
 import json
+import shutil
 
 import pytest
 
@@ -66,6 +67,20 @@ def test_a_models_positions_are_a_limit_too(make_run, carry_out, caplog):
     run, directory = make_run(4, training={"maxCompletionTokens": 5000})
     with pytest.raises(StageError, match="maxCompletionTokens: 5000 leaves no room for a prompt in a model of 4096"):
         carry_out(run, directory, "prepare")
+
+
+def test_a_chat_template_that_refuses_the_messages(make_run, carry_out, tiny_model, tmp_path):
+    strict = tmp_path / "strict"
+    shutil.copytree(tiny_model, strict)
+    told = "{{ raise_exception('Roles must alternate') if messages | length > 1 }}"
+    template = strict / "chat_template.jinja"
+    template.write_text(told + template.read_text())
+    run, directory = make_run(4)
+    spec = run.spec.model_copy(update={"model": run.spec.model.model_copy(update={"path": str(strict)})})
+    run = run.model_copy(update={"spec": spec})
+    with pytest.raises(StageError, match=r"refuses messages of user, assistant, user: Roles .* layout") as error:
+        carry_out(run, directory, "prepare")
+    assert error.value.reason == "BadInput"
 
 
 def test_more_contexts_than_rows(make_run, carry_out):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import TemplateError
+
 from unisd.tasks.types import Message
 
 
@@ -42,9 +44,16 @@ def turn_end_id(tokenizer: Any) -> int:
 def _rendered(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: bool) -> str:
     if not tokenizer.chat_template:
         raise ValueError("the tokenizer has no chat template: use an instruction-tuned model, or add one to it")
-    text: str = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=False
-    )
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=False
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise ValueError(
+            f"the model's chat template refuses messages of {roles}: {error}; give rows and contexts.layout of roles "
+            "that it takes, or another model"
+        ) from None
     return text
 
 

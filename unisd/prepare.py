@@ -39,17 +39,17 @@ def prepare(job: Job) -> None:
     try:
         train, probe, evaluation = _examples(spec)
         donors = _donors(spec, train)
+        job.progress.update(2, 4)
+        limit = prompt_limit(spec, model.path)
+        lengths = _Lengths(spec, tokenizer)
+        by_id = {example.id: example for example in train}
+        sizes = {example.id: lengths.longest(example, donors, by_id) for example in train}
+        kept = _fitting("training", train, sizes, limit)
+        probed, evaluated = _bare(lengths, "probe", probe, limit), {}
+        for name, examples in evaluation.items():
+            evaluated[name] = _bare(lengths, "evaluation", examples, limit)
     except ValueError as error:
         raise StageError("BadInput", str(error)) from error
-    job.progress.update(2, 4)
-    limit = prompt_limit(spec, model.path)
-    lengths = _Lengths(spec, tokenizer)
-    by_id = {example.id: example for example in train}
-    sizes = {example.id: lengths.longest(example, donors, by_id) for example in train}
-    kept = _fitting("training", train, sizes, limit)
-    probed, evaluated = _bare(lengths, "probe", probe, limit), {}
-    for name, examples in evaluation.items():
-        evaluated[name] = _bare(lengths, "evaluation", examples, limit)
     job.progress.update(3, 4)
     tables = {
         "train": kept,
