@@ -78,7 +78,9 @@ def test_a_chat_template_that_refuses_the_messages(make_run, carry_out, tiny_mod
     run, directory = make_run(4)
     spec = run.spec.model_copy(update={"model": run.spec.model.model_copy(update={"path": str(strict)})})
     run = run.model_copy(update={"spec": spec})
-    with pytest.raises(StageError, match=r"refuses messages of user, assistant, user: Roles .* layout") as error:
+    with pytest.raises(
+        StageError, match=r"refuses messages of user, assistant, user: Roles must .*contexts.layout"
+    ) as error:
         carry_out(run, directory, "prepare")
     assert error.value.reason == "BadInput"
 
