@@ -20,16 +20,17 @@ from unisd.forward.packed import causal_model, hidden_states, pack
 from unisd.objective import agreement as agree
 from unisd.objective.fused import self_distillation_loss
 from unisd.objective.reduction import Denominators, Masks, coefficients, denominators
-from unisd.objective.types import Head, Loss, Squares, Tokens
+from unisd.objective.types import Head, Loss, Tokens
 from unisd.rollouts.types import Completion, Sampling
 from unisd.rollouts.vllm_engine import RolloutStopped
 from unisd.sharded import whole
 from unisd.teacher.types import Teacher
+from unisd.training.figures import Figures, unmasked
 from unisd.training.loop import Metrics, StepLoop, StepResult
 from unisd.training.on_policy import learns_on_samples, references
 from unisd.training.rows import Row
 from unisd.training.score import Passes, Scored, score
-from unisd.training.signs import instruction_ngrams, leaks, repetition
+from unisd.training.signs import instruction_ngrams
 from unisd.training.together import gather, most, summed
 
 
@@ -93,10 +94,15 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         total = self._total(denominators(masks))
         scored = time.monotonic()
         losses, trained = self._backward(model, step, scores, masks, total) if total.rows else ([], 0)
-        metrics = self._signs(rows, completions)
-        metrics |= self._figures(step, masks, losses, total)
-        metrics |= self._agreement_figures(masks, disagreement_N, scored_rows)
-        metrics |= {
+        self._find_following_bound(losses, masks)
+        texts = [self.processing_class.decode(each.ids, skip_special_tokens=True) for each in completions]
+        figures = Figures(self.accelerator, self.context.arm.objective)
+        metrics = {
+            **figures.signs(completions, texts, self._instructions),
+            **figures.terms(losses, masks, total, self._bound()),
+            **figures.difference(step.completions, losses, step.mask_N),
+            **figures.shares(losses),
+            **figures.agreement(masks, disagreement_N, scored_rows),
             "tokens_scored": summed(self.accelerator, scores.tokens),
             "tokens_trained": summed(self.accelerator, trained),
             "seconds_sample": sampled - started,
@@ -106,8 +112,8 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         if self.context.arm.sampling.on_policy < 1.0:
             metrics["on_policy"] = float(on_policy)
         loss = summed(self.accelerator, sum(float(loss.value.detach()) for loss in losses))
-        text = self.processing_class.decode(completions[0].ids, skip_special_tokens=True) if completions else ""
-        return StepResult(loss, int(total.rows), metrics, ids=[row.id for row in rows], sample=text)
+        ids, sample = [row.id for row in rows], next(iter(texts), "")
+        return StepResult(loss, int(total.rows), metrics, ids=ids, sample=sample)
 
     def _sample(self, rows: list[Row]) -> list[Completion]:
         """One completion per row from the student as it is; a function of weights, seed, step and row alone."""
@@ -259,11 +265,12 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             return None
         return clip.value if clip.value is not None else self._clip_bound
 
-    def _find_following_bound(self, divergence_N: torch.Tensor) -> None:
+    def _find_following_bound(self, losses: list[Loss], masks: Masks) -> None:
         """The bound that the next step will have, if this one turns out to count."""
         clip = self.context.arm.objective.clip
         if clip is not None and clip.quantile is not None:
-            everyone = [value for part in self._gather(divergence_N.tolist()) for value in part]
+            mine = unmasked(losses, "divergence_N", masks.mask_N).tolist()
+            everyone = [value for part in self._gather(mine) for value in part]
             if everyone:
                 self._following_bound = agree.exact_quantile(torch.tensor(everyone), clip.quantile)
 
@@ -280,106 +287,11 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         moved = self.teacher.displacement()
         return {} if moved is None or moved[1] == 0.0 else {"share_ema": moved[0] / moved[1]}
 
-    # -- figures
-
-    def _signs(self, rows: list[Row], completions: list[Completion]) -> Metrics:
-        """Signs of collapse over all completions of the step, cut ones included."""
-        texts = [self.processing_class.decode(c.ids, skip_special_tokens=True) for c in completions]
-        return self._means(
-            {
-                "completion_tokens": [float(len(c.ids)) for c in completions],
-                "truncated_share": [float(not c.finished) for c in completions],
-                "leak_share": [float(leaks(text, self._instructions)) for text in texts],
-                "repetition": [repetition(c.ids) for c in completions],
-            }
-        )
-
-    def _figures(self, step: _Step, masks: Masks, losses: list[Loss], total: Denominators) -> Metrics:
-        """Means over the unmasked tokens of the whole step, and what each mechanism contributed."""
-        kept = step.mask_N > 0
-        joined = {
-            name: torch.cat([getattr(loss, name) for loss in losses]) if losses else step.mask_N
-            for name in ("divergence_N", "entropy_N", "hinge_N", "distance_N")
-        }
-        objective, bound = self.context.arm.objective, self._bound()
-        wanted = {"entropy": joined["entropy_N"]}
-        if not (objective.features and objective.features.alone):
-            wanted["divergence"] = joined["divergence_N"]
-        if objective.contrastive:
-            with_negative = (masks.negative_R[masks.row_N] > 0)[kept]
-            wanted["contrastive_loss"] = joined["hinge_N"]
-            wanted["contrastive_active_share"] = (joined["hinge_N"] > 0).float()
-        if objective.features:
-            wanted["features_distance"] = joined["distance_N"]
-        metrics = self._difference(step, losses)
-        for name, values in wanted.items():
-            found = values[kept]
-            metrics |= self._means({name: (found[with_negative] if name.startswith("contrastive") else found).tolist()})
-        if objective.contrastive and total.rows:
-            metrics["contrastive_rows_share"] = total.negative_rows / total.rows
-        if objective.clip:
-            found = joined["divergence_N"][kept]
-            metrics |= self._means(
-                {"clip_share": [float(value >= (bound or float("inf"))) for value in found.tolist()]}
-            )
-            metrics |= {} if bound is None else {"clip_bound": bound}
-            self._find_following_bound(found)
-        return metrics | self._shares(losses)
-
-    def _difference(self, step: _Step, losses: list[Loss]) -> Metrics:
-        """How far the engine's log-probabilities of its tokens lie from the student's own; none on references."""
-        sampled = [value for completion in step.completions for value in completion.logprobs]
-        own = [value for loss in losses for value in loss.student_logp_N.tolist()] if sampled else []
-        pairs = zip(sampled, own, step.mask_N.tolist(), strict=True) if sampled else ()
-        return self._means({"logp_difference": [abs(a - b) for a, b, kept in pairs if kept]})
-
-    def _shares(self, losses: list[Loss]) -> Metrics:
-        """What each mechanism contributes to the gradient at the student's last hidden state."""
-        mine = sum((loss.squares for loss in losses), Squares()).values()
-        parts = self._gather([list(mine)])
-        squares = Squares(*(sum(part[0][index] for part in parts) for index in range(len(mine))))
-        objective = self.context.arm.objective
-        norms = [value**0.5 for value in (squares.divergence, squares.contrastive, squares.features)]
-        whole = sum(norms) or 1.0
-        shares: Metrics = {}
-        if objective.contrastive:
-            shares["share_contrastive"] = norms[1] / whole
-        if objective.features:
-            shares["share_features"] = norms[2] / whole
-        if objective.agreement and squares.weights_off:
-            shares["share_agreement"] = (squares.weights_changed / squares.weights_off) ** 0.5
-        if objective.clip and squares.clip_off:
-            shares["share_clip"] = (squares.clip_changed / squares.clip_off) ** 0.5
-        return shares
-
-    def _agreement_figures(self, masks: Masks, disagreement_N: torch.Tensor | None, scored: list[bool]) -> Metrics:
-        agreement = self.context.arm.objective.agreement
-        if agreement is None:
-            return {}
-        kept = masks.weight_N[masks.mask_N > 0]
-        weights = torch.tensor([value for part in self._gather(kept.tolist()) for value in part])
-        found = [] if disagreement_N is None else disagreement_N.tolist()
-        metrics = self._means({"agreement_disagreement": found, "agreement_scored_share": [float(s) for s in scored]})
-        if weights.numel():
-            metrics["agreement_weight"] = float(weights.mean())
-            metrics["agreement_weight_min"] = float(weights.min())
-            metrics["agreement_effective_share"] = agree.effective_share(weights)
-        return metrics
-
     # -- all processes together
 
     def _gather(self, values: list[Any]) -> list[list[Any]]:
         """The lists of all processes, in order of rank."""
         return gather(self.accelerator, values)
-
-    def _means(self, values: dict[str, list[float]]) -> Metrics:
-        """Means over the values of all processes; absent where there are none."""
-        means = {}
-        for name, mine in values.items():
-            everyone = [value for part in self._gather(mine) for value in part]
-            if everyone:
-                means[name] = sum(everyone) / len(everyone)
-        return means
 
     def _most(self, value: int) -> int:
         return most(self.accelerator, value)
