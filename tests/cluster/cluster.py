@@ -21,7 +21,7 @@ from tests.cluster.components import Layout, api_server, controller_manager, etc
 from tests.cluster.processes import Household, Process
 from tests.cluster.waiting import eventually
 
-READY_WITHIN = 60
+READY_WITHIN = 180
 # So small a heap is collected so often, at Go's default, that it takes a quarter of the API server's time.
 GARBAGE = {"GOGC": "400"}
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -153,7 +153,7 @@ class Cluster:
     def wait_for(self, name: str, look: Callable[[], object]) -> None:
         """Until `look` returns something true by the work of process `name`.
 
-        Raises `RuntimeError` with the end of its log if it ends, or if that takes more than a minute.
+        Raises `RuntimeError` with the end of its log if it ends, or if that takes more than `READY_WITHIN` seconds.
         """
         process = self.processes[name]
 

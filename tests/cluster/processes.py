@@ -8,10 +8,13 @@ name. Knows nothing of Kubernetes.
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.cluster.waiting import PATIENCE
 
 # A control group can be removed once its last process is gone, which takes a moment longer than killing it.
 CLEAN = """
@@ -24,6 +27,13 @@ rm -rf -- "$1"
 """
 # $$ is the group; what kills it must be out of it.
 JANITOR = """read -r _; exec setsid -f sh -c 'kill -s KILL -- "-$0"; sleep 0.1; eval "$2"' "$$" "$0" "$1" """
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody uses now, each another."""
+    with contextlib.ExitStack() as held:
+        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 class Process:
@@ -44,7 +54,11 @@ class Process:
 
     def alive(self) -> bool:
         """Whether it still runs."""
-        return self._popen.poll() is None
+        return self.code() is None
+
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._popen.poll()
 
     def signal(self, number: int) -> None:
         """Sends a signal to it alone."""
@@ -55,12 +69,12 @@ class Process:
         self._popen.kill()
         self._popen.wait()
 
-    def stop(self, within: float = 30) -> int:
+    def stop(self, within: float = PATIENCE) -> int:
         """Ends it by SIGTERM and returns its exit code; raises `TimeoutExpired` if it does not end."""
         self._popen.terminate()
         return self.wait(within)
 
-    def wait(self, within: float = 30) -> int:
+    def wait(self, within: float = PATIENCE) -> int:
         """The exit code, once it has ended."""
         return self._popen.wait(within)
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster, KubectlError
 from tests.cluster.objects import pod
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,6 +170,6 @@ def test_by_hand(tmp_path: Path) -> None:
         environment = {"KUBECONFIG": kubeconfig, "PATH": path, "HOME": str(tmp_path)}
         shown = subprocess.check_output(["kubectl", "get", "nodes"], env=environment, text=True)
         child.send_signal(signal.SIGINT)
-        assert child.wait(30) == 0
+        assert child.wait(PATIENCE) == 0
     assert "node-0" in shown
     assert not Path(kubeconfig).exists()

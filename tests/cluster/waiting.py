@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Found = TypeVar("Found")
+PATIENCE = 120.0
+"""Seconds for what takes moments on a machine that has nothing else to do: others may be slow, or stand still a while."""
 
 
-def eventually(look: Callable[[], Found], within: float = 30, every: float = 0.1) -> Found:
+def eventually(look: Callable[[], Found], within: float = PATIENCE, every: float = 0.1) -> Found:
     """Calls `look` until it returns something true, and returns that; `within` and `every` are seconds.
 
     `AssertionError` and `OSError` (a server that is not up yet) mean: not yet. Raises `AssertionError` with the last

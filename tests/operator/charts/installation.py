@@ -8,23 +8,27 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from unisd_operator.leader import EXIT_LOST
 
 from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
-from tests.cluster.processes import Process
+from tests.cluster.processes import Process, free_ports
 from tests.cluster.waiting import eventually
 from tests.operator.charts.rendering import CRDS, NAMESPACE, OPERATOR, Values
-from tests.operator.charts.scraping import free_port
 
 ROOT = Path(__file__).parents[3]
 RELEASES = {"unisd-crds": (CRDS, "default"), "unisd-operator": (OPERATOR, NAMESPACE)}
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:unisd-operator"
+# The requirement (O8) is a minute for each way of uninstalling.
+DEADLINE = 3 * 60
 
 
 def helm(cluster: Cluster, *arguments: str | Path, values: Values | None = None) -> str:
@@ -43,33 +47,53 @@ def install(cluster: Cluster, release: str, values: Values | None = None) -> Non
     """Installs or upgrades one of the two charts and waits until its pods are ready."""
     chart, namespace = RELEASES[release]
     helm(
-        cluster, "upgrade", "--install", release, chart, "-n", namespace, "--wait", "--timeout=60s", values=values or {}
+        cluster, "upgrade", "--install", release, chart, "-n", namespace, "--wait", "--timeout=5m", values=values or {}
     )
 
 
 def uninstall(cluster: Cluster, release: str) -> str:
     """Uninstalls one of the two charts and waits until its objects are gone."""
-    return helm(cluster, "uninstall", release, "-n", RELEASES[release][1], "--wait", "--timeout=60s")
+    return helm(cluster, "uninstall", release, "-n", RELEASES[release][1], "--wait", f"--timeout={DEADLINE}s")
 
 
 def operate(cluster: Cluster, name: str = "operator", **settings: Any) -> Process:
     """Starts the operator as the installed chart means it, and returns once it leads."""
     found = yaml.safe_load(cluster.json("get", "configmap", "unisd-operator", "-n", NAMESPACE)["data"]["settings.yaml"])
-    ports = {"port": free_port(), "healthPort": free_port(), "progressSeconds": 1.0, "resyncSeconds": 5.0}
+    port, health = free_ports(2)
+    quick = {"port": port, "healthPort": health, "progressSeconds": 1.0, "resyncSeconds": 5.0}
     file = cluster.folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump({**found, **ports, **settings}), encoding="utf-8")
+    file.write_text(yaml.safe_dump({**found, **quick, **settings}), encoding="utf-8")
     kubeconfig = cluster.service_account_kubeconfig(NAMESPACE, "unisd-operator")
     env = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(kubeconfig)}
     process = cluster.start(name, sys.executable, "-m", "unisd_operator", "--settings", str(file), env=env)
-    eventually(lambda: leads(ports["port"]) or not process.alive())
+    eventually(lambda: leads(port) or not process.alive())
     assert process.alive(), process.log()
     return process
 
 
-def leads(port: float) -> bool:
+@contextmanager
+def restarted(process: Process) -> Iterator[None]:
+    """Within the block it begins anew, as under a kubelet, when it lost its Lease: the machine may stand still a while."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(1):
+            if process.code() == EXIT_LOST:
+                process.restart()
+
+    kubelet = threading.Thread(target=look, name="kubelet", daemon=True)
+    kubelet.start()
+    try:
+        yield
+    finally:
+        over.set()
+        kubelet.join()
+
+
+def leads(port: int) -> bool:
     """Whether the operator that serves its metrics here leads."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port:.0f}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             return b"unisd_leader 1.0" in answer.read()
     except OSError:
         return False

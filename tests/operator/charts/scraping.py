@@ -1,7 +1,6 @@
 """A real Prometheus that scrapes metrics served in this process, and answers queries."""
 
 import json
-import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.binaries import binary
-from tests.cluster.processes import Household
+from tests.cluster.processes import Household, free_ports
 from tests.cluster.waiting import eventually
 
 
@@ -66,7 +65,7 @@ def prometheus(targets: Mapping[str, Mapping[str, str]], rules: Path) -> Iterato
         configuration = {"global": intervals, "rule_files": [str(rules)], "scrape_configs": jobs}
         file = household.folder / "prometheus.yaml"
         file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{free_ports(1)[0]}"
         data = f"--storage.tsdb.path={household.folder / 'data'}"
         household.start(
             "prometheus", binary("prometheus"), f"--config.file={file}", data, f"--web.listen-address={address}"
@@ -76,11 +75,3 @@ def prometheus(targets: Mapping[str, Mapping[str, str]], rules: Path) -> Iterato
         yield running
     finally:
         household.close()
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,6 +1,5 @@
 """Install, upgrade and uninstall in every order, with runs and children there: nothing is stuck, kept claims are kept."""
 
-import signal
 from typing import Any
 
 import pytest
@@ -8,11 +7,9 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import Process
 from tests.cluster.waiting import eventually
-from tests.operator.charts.installation import NAMESPACE, helm, install, operate, uninstall
-from tests.operator.controller.harness import children, ends, manifest
+from tests.operator.charts.installation import DEADLINE, NAMESPACE, helm, install, operate, restarted, uninstall
+from tests.operator.controller.harness import children, ends, manifest, status
 
-# The requirement (O8) is a minute for each.
-DEADLINE = 60
 TEAM = "team-a"
 
 
@@ -24,18 +21,26 @@ def installed(fresh_cluster: Cluster) -> tuple[Cluster, Process]:
     cluster.create_namespace(NAMESPACE)
     cluster.add_fake_node("node-a", gpus=16)
     cluster.add_volumes(4)
+    # Kubernetes' garbage collector looks for new resources every 30 s; owned by one that it never knew, children stay.
+    knows, log = 'Caches are synced" controller="garbage collector"', cluster.processes["kube-controller-manager"].log
+    eventually(lambda: knows in log())
+    before = len(log())
     install(cluster, "unisd-crds")
-    before = len(cluster.processes["kube-controller-manager"].log())
     install(cluster, "unisd-operator")
     process = operate(cluster)
     retained: dict[str, Any] = {"storage": {"policy": "Retain"}}
-    cluster.apply(manifest("done", **retained), manifest("training", trains=None, **retained), namespace=TEAM)
-    ends(cluster, TEAM, "done")
-    eventually(lambda: _phase(cluster, "training") == "Running" and len(_pods(cluster)) >= 2, within=60)
-    # Kubernetes' garbage collector looks for new resources every 30 s; owned by one that it never knew, children stay.
-    knows = 'Caches are synced" controller="garbage collector"'
-    eventually(lambda: knows in cluster.processes["kube-controller-manager"].log()[before:], within=60)
+    with restarted(process):
+        cluster.apply(manifest("done", **retained), manifest("training", trains=None, **retained), namespace=TEAM)
+        ends(cluster, TEAM, "done")
+        # The trainer and its server: those of the other run are gone.
+        eventually(lambda: _trains(cluster) and len(_pods(cluster)) == 2)
+        eventually(lambda: knows in log()[before:])
     return cluster, process
+
+
+def _trains(cluster: Cluster) -> bool:
+    """Whether all pods of run `training` are there."""
+    return bool(status(cluster, TEAM, "training").get("components", [{}])[0].get("phase") == "Training")
 
 
 def _phase(cluster: Cluster, run: str) -> str:
@@ -67,10 +72,9 @@ LEFT = "jobs,deployments,services,configmaps,secrets,networkpolicies,poddisrupti
 
 
 def _uninstall_operator(cluster: Cluster, process: Process) -> None:
-    """Helm deletes the Deployment first of all: its pod is told to end before its account and its rights are gone."""
-    process.signal(signal.SIGTERM)
+    """Helm deletes the Deployment first of all: its pod is told to end, and here has, before its account is gone."""
+    assert process.stop(within=DEADLINE) == 0, process.log()
     uninstall(cluster, "unisd-operator")
-    assert process.wait(within=DEADLINE) == 0, process.log()
 
 
 def test_operator_first(installed: tuple[Cluster, Process]) -> None:

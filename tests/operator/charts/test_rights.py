@@ -13,6 +13,7 @@ from tests.operator.charts.installation import (
     granted,
     install,
     operate,
+    restarted,
     used,
 )
 from tests.operator.controller.harness import children, ends, manifest, pod, status
@@ -27,7 +28,7 @@ def _succeeds_and_is_cleared_away(cluster: Cluster, team: str) -> None:
     """Every stage, its children deleted by TTL and its claim with them."""
     cluster.apply(manifest("good", ttlSecondsAfterFinished=2, storage={"policy": "Delete"}), namespace=team)
     ends(cluster, team, "good")
-    eventually(lambda: not children(cluster, team, "jobs,configmaps,secrets,persistentvolumeclaims"), within=60)
+    eventually(lambda: not children(cluster, team, "jobs,configmaps,secrets,persistentvolumeclaims"))
 
 
 def _keeps_its_claim_on_failure(cluster: Cluster, team: str) -> None:
@@ -41,17 +42,17 @@ def _fails_twice(cluster: Cluster, team: str) -> None:
     """A log that is read, a retry, an Event that is told again."""
     fails = pod(None, **{"test.unisd.dev/fail-after": "0.2s", "test.unisd.dev/exit-code": "1"})
     cluster.apply(manifest("bad", trainer=fails, backoffLimit=1), namespace=team)
-    ends(cluster, team, "bad", "Failed", within=120)
+    ends(cluster, team, "bad", "Failed")
 
 
 def _is_suspended_and_deleted(cluster: Cluster, team: str) -> None:
     """Rollout servers, trainer and all around them, taken away and made again."""
     cluster.apply(manifest("long", trains=None), namespace=team)
-    eventually(lambda: len(_running(cluster, team)) >= 2, within=60)
+    eventually(lambda: len(_running(cluster, team)) >= 2)
     for value in ("true", "false"):
         suspend = f'{{"spec": {{"suspend": {value}}}}}'
         cluster.kubectl("patch", "sdr", "long", "-n", team, "--type=merge", "-p", suspend)
-        eventually(lambda value=value: bool(_running(cluster, team)) is (value == "false"), within=60)
+        eventually(lambda value=value: bool(_running(cluster, team)) is (value == "false"))
     cluster.kubectl("delete", "sdr", "long", "-n", team)
 
 
@@ -70,14 +71,14 @@ def _is_kept_out_by_a_quota(cluster: Cluster, team: str) -> None:
         stages = status(cluster, team, "refused").get("stages", [])
         return bool(stages) and stages[0].get("waiting", {}).get("reason") == "QuotaExceeded"
 
-    eventually(says_so, within=60)
+    eventually(says_so)
     cluster.kubectl("delete", "resourcequota", "none", "-n", team)
     cluster.kubectl("delete", "sdr", "refused", "-n", team)
 
 
 def _loses_a_service(cluster: Cluster, team: str) -> None:
     cluster.apply(manifest("drifts", trains=None), namespace=team)
-    eventually(lambda: len(_running(cluster, team)) >= 2, within=60)
+    eventually(lambda: len(_running(cluster, team)) >= 2)
     cluster.kubectl("delete", "service", "-n", team, "-l", "unisd.dev/run=drifts")
     eventually(lambda: children(cluster, team, "services"))
     cluster.kubectl("delete", "sdr", "drifts", "-n", team)
@@ -91,11 +92,11 @@ def _is_evicted_by_kueue(cluster: Cluster) -> None:
     for active in ("false", "true"):
         patch = f'{{"spec": {{"active": {active}}}}}'
         cluster.kubectl("patch", "workload", name, "-n", team, "--type=merge", "-p", patch)
-        eventually(lambda active=active: bool(gpu_pods(cluster, team, "queued")) is (active == "true"), within=90)
+        eventually(lambda active=active: bool(gpu_pods(cluster, team, "queued")) is (active == "true"))
     cluster.kubectl("delete", "sdr", "queued", "-n", team)
     cluster.apply(queued_run("soon", ttlSecondsAfterFinished=2), namespace=team)
-    ends(cluster, team, "soon", within=120)
-    eventually(lambda: not cluster.json("get", "workloads", "-n", team)["items"], within=60)
+    ends(cluster, team, "soon")
+    eventually(lambda: not cluster.json("get", "workloads", "-n", team)["items"])
 
 
 def _running(cluster: Cluster, team: str) -> list[Any]:
@@ -132,10 +133,11 @@ def test_nothing_is_denied_and_nothing_unused(fresh_cluster: Cluster, namespaced
     install(cluster, "unisd-crds")
     install(cluster, "unisd-operator", {"namespaces": [team] if namespaced else [], "settings": SETTINGS})
     process = operate(cluster)
-    for scenario in SCENARIOS:
-        scenario(cluster, team)
-    if not namespaced:
-        _is_evicted_by_kueue(cluster)
+    with restarted(process):
+        for scenario in SCENARIOS:
+            scenario(cluster, team)
+        if not namespaced:
+            _is_evicted_by_kueue(cluster)
     assert process.stop() == 0, process.log()
 
     told = cluster.audit(ACCOUNT)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 import urllib.request
 from pathlib import Path
@@ -13,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.definition import define
-from tests.cluster.processes import Process
-from tests.cluster.waiting import eventually
+from tests.cluster.processes import Process, free_ports
+from tests.cluster.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[3]
 SYSTEM = "unisd-system"
@@ -32,14 +31,6 @@ def install(cluster: Cluster) -> None:
     cluster.add_volumes(8)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 class Operator:
     """One replica of the operator."""
 
@@ -51,7 +42,7 @@ class Operator:
         user: str | None = None,
         **settings: Any,
     ):
-        self.port, health = free_port(), free_port()
+        self.port, health = free_ports(2)
         folder = cluster.folder / name
         folder.mkdir()
         file = folder / "settings.yaml"
@@ -73,7 +64,7 @@ class Operator:
 
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """What it serves now, by name and sorted labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
             text = answer.read().decode()
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -139,7 +130,9 @@ def status(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
     return found
 
 
-def ends(cluster: Cluster, namespace: str, name: str, phase: str = "Succeeded", within: float = 60) -> dict[str, Any]:
+def ends(
+    cluster: Cluster, namespace: str, name: str, phase: str = "Succeeded", within: float = PATIENCE
+) -> dict[str, Any]:
     """Status of a run once it is in a phase."""
 
     def look() -> dict[str, Any]:
@@ -148,6 +141,23 @@ def ends(cluster: Cluster, namespace: str, name: str, phase: str = "Succeeded", 
         return now
 
     return eventually(look, within, every=0.3)
+
+
+def finish_training(cluster: Cluster, namespace: str, run: str) -> None:
+    """Ends a run's trainers, as their kubelet would."""
+    selector = ("-l", f"unisd.dev/run={run},unisd.dev/role=train")
+    cluster.kubectl("annotate", "pods", "-n", namespace, *selector, "--overwrite", "test.unisd.dev/succeed-after=10ms")
+
+
+def wishes(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """What the operator has asked for in a namespace: all of its children but what others report in status."""
+    kinds = "jobs,deployments,services,configmaps,secrets,networkpolicies,persistentvolumeclaims"
+    return {f"{item['kind']}/{item['metadata']['name']}": _wish(item) for item in children(cluster, namespace, kinds)}
+
+
+def _wish(item: dict[str, Any]) -> dict[str, Any]:
+    metadata = {name: value for name, value in item["metadata"].items() if name != "resourceVersion"}
+    return {**{name: value for name, value in item.items() if name != "status"}, "metadata": metadata}
 
 
 def children(cluster: Cluster, namespace: str, kinds: str = CHILDREN) -> list[dict[str, Any]]:

@@ -10,7 +10,19 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.waiting import eventually
-from tests.operator.controller.harness import ROOT, SCORES, Operator, children, ends, install, manifest, pod, status
+from tests.operator.controller.harness import (
+    ROOT,
+    SCORES,
+    Operator,
+    children,
+    ends,
+    finish_training,
+    install,
+    manifest,
+    pod,
+    status,
+    wishes,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -27,7 +39,7 @@ def busy() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def operator(busy: Cluster) -> Operator:
     """The operator of that cluster."""
-    started = Operator(busy)
+    started = Operator(busy, leaderElection=False)
     eventually(started.leads)
     return started
 
@@ -40,21 +52,6 @@ def namespace(busy: Cluster, operator: Operator) -> Iterator[str]:
     busy.kubectl("delete", "sdr", "--all", "-n", name)
 
 
-def wishes(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """What the operator has asked for in a namespace: specifications and metadata, not what others report in status."""
-    kinds = "jobs,deployments,services,configmaps,secrets,networkpolicies,persistentvolumeclaims"
-    return {
-        f"{item['kind']}/{item['metadata']['name']}": (
-            item["metadata"]["uid"],
-            item["metadata"]["labels"],
-            item["metadata"]["annotations"],
-            item.get("spec"),
-            item.get("data"),
-        )
-        for item in children(cluster, namespace, kinds)
-    }
-
-
 def trains(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
     """Status of a run once its first component trains."""
 
@@ -63,7 +60,7 @@ def trains(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
         assert now.get("components", [{}])[0].get("phase") == "Training", json.dumps(now)[-2000:]
         return now
 
-    return eventually(look, within=60)
+    return eventually(look)
 
 
 def events(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]:
@@ -92,16 +89,16 @@ def test_the_smallest_example_succeeds(busy: Cluster, namespace: str) -> None:
             return bool(running)
 
         if role == "train" and any(stage["name"] == "contexts" for stage in status(busy, namespace, name)["stages"]):
-            eventually(lambda: end("contexts"), within=60)
-        eventually(end, within=60)
+            eventually(lambda: end("contexts"))
+        eventually(end)
     ended = ends(busy, namespace, name)
     assert ended["componentsEnded"] == "1/1"
-    assert busy.kubectl("wait", "--for=condition=Complete", f"sdr/{name}", "-n", namespace, "--timeout=10s")
+    assert busy.kubectl("wait", "--for=condition=Complete", f"sdr/{name}", "-n", namespace, "--timeout=60s")
 
 
 def test_a_run_of_several_components_succeeds_and_leaves_what_it_should(busy: Cluster, namespace: str) -> None:
     busy.apply(manifest("exp", components=3, parallelism=2), namespace=namespace)
-    ended = ends(busy, namespace, "exp", within=120)
+    ended = ends(busy, namespace, "exp", within=240)
     assert [arm["phase"] for arm in ended["components"]] == ["Succeeded"] * 3
     assert ended["components"][0]["evaluations"][0]["score"] == 0.5
     eventually(lambda: not children(busy, namespace, "deployments,services,networkpolicies,secrets"))
@@ -126,18 +123,34 @@ def test_nothing_is_written_when_nothing_changes(busy: Cluster, namespace: str, 
     run = manifest("exp", trains=None)
     busy.apply(run, namespace=namespace)
     trains(busy, namespace, "exp")
-    time.sleep(6)  # progress is not answered by simulated pods: the condition says so, once
+    eventually(lambda: all_is_told(status(busy, namespace, "exp")))
     before = wishes(busy, namespace)
     busy.apply(run, namespace=namespace)
     text = json.dumps(run | {"metadata": {"name": "exp", "namespace": namespace}})
     busy.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=second", "-f", "-", input=text)
     turns = operator.metric("unisd_reconciles_total") or 0
     busy.kubectl("label", "sdr", "exp", "-n", namespace, "team=research")
-    labelled = busy.json("get", "sdr", "exp", "-n", namespace)["metadata"]["resourceVersion"]
+    labelled = unmetered(busy, namespace, "exp")
     eventually(lambda: (operator.metric("unisd_reconciles_total") or 0) > turns)
     time.sleep(3)
     assert wishes(busy, namespace) == before
-    assert busy.json("get", "sdr", "exp", "-n", namespace)["metadata"]["resourceVersion"] == labelled
+    assert unmetered(busy, namespace, "exp") == labelled
+
+
+def all_is_told(now: dict[str, Any]) -> bool:
+    """Whether a training has come to rest: its server is ready, and simulated pods answer no questions of progress."""
+    silent = next(one for one in now["conditions"] if one["type"] == "ProgressUnavailable")
+    return silent["status"] == "True" and now["components"][0].get("rollout") == {"ready": 1, "desired": 1}
+
+
+def unmetered(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
+    """A run but for its GPU time, which is counted once a minute. A write without a change makes no new version."""
+    run: dict[str, Any] = cluster.json("get", "sdr", name, "-n", namespace)
+    del run["metadata"]["resourceVersion"]
+    for component in run["status"]["components"]:
+        component.pop("gpuSeconds", None)
+        component.pop("meteredTime", None)
+    return run
 
 
 def test_drift_is_repaired_where_it_may_be_and_missing_children_come_back(busy: Cluster, namespace: str) -> None:
@@ -166,21 +179,22 @@ def test_a_deleted_run_takes_everything_with_it_and_its_metrics(
 ) -> None:
     busy.apply(manifest("exp", trains=None), namespace=namespace)
     trains(busy, namespace, "exp")
-    assert operator.metric(
-        "unisd_component_phase", namespace=namespace, run="exp", component="star0-1", phase="Training"
-    )
+    where = {"namespace": namespace, "run": "exp", "component": "star0-1"}
+    eventually(lambda: operator.metric("unisd_component_phase", **where, phase="Training"))
     busy.kubectl("delete", "sdr", "exp", "-n", namespace)
 
     def gone() -> bool:
         return not any(("namespace", namespace) in labels for _, labels in operator.metrics())
 
-    eventually(gone, within=60)
-    eventually(lambda: not children(busy, namespace), within=60)
+    eventually(gone)
+    eventually(lambda: not children(busy, namespace))
 
 
 def test_metrics_say_what_status_says(busy: Cluster, namespace: str, operator: Operator) -> None:
     busy.apply(manifest("exp", components=2), namespace=namespace)
-    ended = ends(busy, namespace, "exp", within=90)
+    ended = ends(busy, namespace, "exp", within=240)
+    complete = {"namespace": namespace, "run": "exp", "condition": "Complete"}
+    eventually(lambda: operator.metric("unisd_run_condition", **complete) == 1)
     for arm in ended["components"]:
         where = {"namespace": namespace, "run": "exp", "component": arm["name"]}
         assert operator.metric("unisd_component_phase", **where, phase="Succeeded") == 1
@@ -188,12 +202,13 @@ def test_metrics_say_what_status_says(busy: Cluster, namespace: str, operator: O
         assert operator.metric("unisd_component_score", **where, task="gsm8k", metric="accuracy") == 0.5
         series = [labels for _, labels in operator.metrics() if set(where.items()) <= set(labels)]
         assert len(series) <= 25
-    assert operator.metric("unisd_run_condition", namespace=namespace, run="exp", condition="Complete") == 1
     assert (operator.metric("unisd_runs", phase="Succeeded") or 0) >= 1
 
 
 def test_every_change_of_phase_is_told_once(busy: Cluster, namespace: str) -> None:
-    busy.apply(manifest("exp"), namespace=namespace)
+    busy.apply(manifest("exp", trains=None), namespace=namespace)
+    trains(busy, namespace, "exp")  # one that ends at once may never be seen in training
+    finish_training(busy, namespace, "exp")
     ends(busy, namespace, "exp")
     told = eventually(lambda: [e for e in events(busy, namespace, "exp") if e["message"] == "the run is Succeeded"])
     assert [event["count"] for event in told] == [1]
@@ -205,14 +220,17 @@ def test_a_failure_is_told_with_the_log_and_tried_again(busy: Cluster, namespace
     busy.set_pod_log("loading\nHF_TOKEN=hf_abcdefghijklmnop\nKeyError: 'answer'")
     fails = pod(None, **{"test.unisd.dev/fail-after": "0.2s", "test.unisd.dev/exit-code": "1"})
     busy.apply(manifest("exp", trainer=fails, backoffLimit=1), namespace=namespace)
-    ended = ends(busy, namespace, "exp", "Failed", within=120)
+    ended = ends(busy, namespace, "exp", "Failed", within=240)
     (arm,) = ended["components"]
     assert (arm["phase"], arm["attempt"], arm["failedAttempts"]) == ("Failed", 2, 2)
     assert arm["failure"]["exitCode"] == 1
     assert "KeyError: 'answer'" in arm["failure"]["logTail"]
     assert "hf_abcdefghijklmnop" not in json.dumps(ended)
-    warned = [event for event in events(busy, namespace, "exp") if event["type"] == "Warning"]
-    assert {event["reason"] for event in warned} >= {"Failed", arm["failure"]["reason"]}
+
+    def warned() -> set[str]:
+        return {event["reason"] for event in events(busy, namespace, "exp") if event["type"] == "Warning"}
+
+    eventually(lambda: warned() >= {"Failed", arm["failure"]["reason"]})
     eventually(lambda: not [p for p in children(busy, namespace, "pods") if p["status"]["phase"] == "Running"])
 
 
@@ -232,9 +250,9 @@ def test_a_component_that_the_api_server_refuses_does_not_hold_up_the_others(bus
         assert arms["star"]["waiting"]["reason"] == "QuotaExceeded"
         return bool(arms["sft"].get("trainedTime"))
 
-    eventually(looks_as_it_should, within=60)
+    eventually(looks_as_it_should)
     busy.kubectl("delete", "resourcequota", "none", "-n", namespace)
-    ends(busy, namespace, "exp", within=120)
+    ends(busy, namespace, "exp", within=240)
 
 
 def test_a_claim_that_is_not_the_runs_stalls_it_and_is_left_alone(busy: Cluster, namespace: str) -> None:
@@ -266,10 +284,12 @@ def test_a_job_whose_pods_are_not_let_in_says_why(busy: Cluster, namespace: str)
         stages = status(busy, namespace, "exp").get("stages", [])
         return bool(stages) and stages[0].get("waiting", {}).get("reason") == "QuotaExceeded"
 
-    eventually(waits, within=60)
+    eventually(waits)
 
 
 def test_the_probe_answers(operator: Operator) -> None:
-    with urllib.request.urlopen(operator.health, timeout=5) as answer:
-        assert answer.status == 200
-        assert "alive" in json.load(answer)
+    def answers() -> bool:
+        with urllib.request.urlopen(operator.health, timeout=30) as answer:
+            return answer.status == 200 and "alive" in json.load(answer)
+
+    eventually(answers)

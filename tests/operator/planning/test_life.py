@@ -21,7 +21,7 @@ WRITES = ("create", "patch")
 @pytest.mark.slow
 def test_a_run_is_applied_as_it_is_rendered(fresh_cluster: Cluster) -> None:
     install(fresh_cluster)
-    eventually(Operator(fresh_cluster).leads)
+    eventually(Operator(fresh_cluster, leaderElection=False).leads)
     namespace = fresh_cluster.create_namespace()
     components = [
         {"name": "star", "preset": "unisd_star"},
@@ -39,7 +39,8 @@ def test_a_run_is_applied_as_it_is_rendered(fresh_cluster: Cluster) -> None:
     run["metadata"]["namespace"] = namespace
     run["spec"]["components"] = components
     fresh_cluster.apply(run)
-    ends(fresh_cluster, namespace, "life", within=120)
+    ends(fresh_cluster, namespace, "life", within=360)
+    eventually(lambda: owners(fresh_cluster, namespace) == ["life"])  # it has completed: its claim goes with it
     uid = fresh_cluster.json("get", "sdr", "life", "-n", namespace)["metadata"]["uid"]
     shown: Objects = {key(item): item for item in render(parse_cluster_run(run), Settings())}
     sent = written(fresh_cluster, namespace, uid)
@@ -49,13 +50,12 @@ def test_a_run_is_applied_as_it_is_rendered(fresh_cluster: Cluster) -> None:
         # Of what is created, and not applied, the API server tells with its own defaults.
         assert contains(plain(bodies[0]), plain(shown[name]), exactly=True), name
         assert len(bodies) == (2 if claim else 1), f"{name} was written {len(bodies)} times"
-    owners = [claim["metadata"].get("ownerReferences") for claim in claims(fresh_cluster, namespace)]
-    assert [owner[0]["name"] for owner in owners] == ["life"], "the run has completed: its claim goes with it"
 
 
-def claims(cluster: Cluster, namespace: str) -> list[Any]:
-    found: list[Any] = cluster.json("get", "pvc", "-n", namespace)["items"]
-    return found
+def owners(cluster: Cluster, namespace: str) -> list[str]:
+    """Names of the claims' owners."""
+    claims = cluster.json("get", "pvc", "-n", namespace)["items"]
+    return [owner["name"] for claim in claims for owner in claim["metadata"].get("ownerReferences", ())]
 
 
 def written(cluster: Cluster, namespace: str, uid: str) -> dict[tuple[str, str], list[Any]]:

@@ -10,12 +10,11 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.waiting import eventually
-from tests.operator.controller.harness import Operator, ends, install
+from tests.operator.controller.harness import Operator, ends, finish_training, install
 from tests.operator.queues.queues import (
     add_local_queue,
     add_queue,
     component,
-    finish_training,
     gpu_pods,
     holds,
     queued_run,
@@ -27,7 +26,7 @@ from tests.operator.queues.queues import (
 
 pytestmark = pytest.mark.cluster
 
-READY_WITHIN = 25
+READY_WITHIN = 45
 STRATEGY = {"timeout": f"{READY_WITHIN}s", "requeuingStrategy": {"backoffLimitCount": 1, "backoffBaseSeconds": 1}}
 
 
@@ -40,19 +39,22 @@ def queues() -> Iterator[Cluster]:
         high = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 7}
         running.apply(high)
         running.add_volumes(20)
-        operator = Operator(running, retrySeconds=1.0, resyncSeconds=10.0, priorities={"high": 7})
+        operator = Operator(running, leaderElection=False, retrySeconds=1.0, resyncSeconds=10.0, priorities={"high": 7})
         eventually(operator.leads)
         yield running
 
 
 def test_components_are_queued_admitted_and_finished(queues: Cluster) -> None:
     namespace = add_queue(queues, gpus=2)
-    run = queued_run("exp", parallelism=2)
+    run = queued_run("exp", parallelism=2, trains=None)
     run["spec"]["components"] = [{"name": name, "preset": "unisd_star"} for name in ("a", "b")]
     queues.apply(run, namespace=namespace)
     reaches(queues, namespace, "exp", "Queued", index=1, says="insufficient unused quota for nvidia.com/gpu")
     eventually(lambda: used(queues, namespace) == 2)
-    ended = ends(queues, namespace, "exp", within=120)
+    for index in (0, 1):
+        reaches(queues, namespace, "exp", "Training", index=index)
+        finish_training(queues, namespace, "exp")
+    ended = ends(queues, namespace, "exp")
     assert [arm["attempt"] for arm in ended["components"]] == [1, 1]
     eventually(lambda: used(queues, namespace) == 0)
     for item in queues.json("get", "workloads", "-n", namespace)["items"]:
@@ -76,7 +78,7 @@ def test_a_preempted_component_stops_gives_its_quota_back_and_is_resumed(queues:
     assert waits["waiting"]["reason"] == "Queued"
     reaches(queues, namespace, "high", "Training")
     assert not gpu_pods(queues, namespace, "low")
-    assert quota_follows_pods(queues, namespace, "low", since)
+    eventually(lambda: quota_follows_pods(queues, namespace, "low", since))
     reaches(queues, namespace, "low", "Queued", says="insufficient unused quota")
 
     finish_training(queues, namespace, "high")
@@ -97,7 +99,7 @@ def test_a_deactivated_component_waits_for_whoever_deactivated_it(queues: Cluste
     reaches(queues, namespace, "exp", "Queued", says=f"Workload {name} is deactivated")
     eventually(lambda: not gpu_pods(queues, namespace, "exp"))
     eventually(lambda: holds(workload(queues, namespace, "exp"), "QuotaReserved") == "False")
-    assert quota_follows_pods(queues, namespace, "exp", since)
+    eventually(lambda: quota_follows_pods(queues, namespace, "exp", since))
     queues.apply(queued_run("other"), namespace=namespace)
     ends(queues, namespace, "other")
 
@@ -143,8 +145,9 @@ def test_pods_that_never_run_are_evicted_and_in_the_end_deactivated(queues: Clus
     queues.apply(run, namespace=namespace)
     reaches(queues, namespace, "exp", "Starting", says="node affinity/selector")
     since = queues.audit_position()
-    reaches(queues, namespace, "exp", "Queued")
-    eventually(lambda: quota_follows_pods(queues, namespace, "exp", since), within=60)
+    eventually(
+        lambda: quota_follows_pods(queues, namespace, "exp", since), within=180, every=1
+    )  # once it is Queued again
     reaches(queues, namespace, "exp", "Starting", says="node affinity/selector")
     reaches(queues, namespace, "exp", "Queued", says="is deactivated")
     eventually(lambda: not gpu_pods(queues, namespace, "exp"))
@@ -167,7 +170,12 @@ def test_a_deleted_workload_is_made_again_and_asked_for_anew(queues: Cluster) ->
     before = workload(queues, namespace, "exp")["metadata"]
     queues.kubectl("delete", "workload", before["name"], "-n", namespace)
     eventually(lambda: workload(queues, namespace, "exp")["metadata"]["uid"] != before["uid"])
-    assert reaches(queues, namespace, "exp", "Training")["attempt"] == 1
-    finish_training(queues, namespace, "exp")
-    ends(queues, namespace, "exp")
+
+    def ended() -> bool:
+        """Ends its trainers, which may or may not have been stopped when their Workload went."""
+        finish_training(queues, namespace, "exp")
+        return component(queues, namespace, "exp")["phase"] == "Succeeded"
+
+    eventually(ended, every=1)
+    assert component(queues, namespace, "exp")["attempt"] == 1
     eventually(lambda: used(queues, namespace) == 0)

@@ -12,7 +12,7 @@ from tests.operator.queues.queues import add_local_queue, add_queue, queued_run,
 def operator(fresh_cluster: Cluster) -> Operator:
     """An operator on a cluster of this test's own, which looks for Kueue every two seconds."""
     install(fresh_cluster)
-    operator = Operator(fresh_cluster, resyncSeconds=2.0)
+    operator = Operator(fresh_cluster, leaderElection=False, resyncSeconds=2.0)
     eventually(operator.leads)
     return operator
 
@@ -37,8 +37,8 @@ def test_a_run_says_that_kueue_is_missing_and_goes_on_once_it_is_there(plain: Cl
 
     plain.start_kueue()
     add_local_queue(plain, namespace, add_queue(plain, gpus=2, local=False))
-    eventually(operator.restarted_if_ended, within=60)  # it starts anew to watch what is new, as a pod does
-    ends(plain, namespace, "exp", within=120)
+    eventually(operator.restarted_if_ended)  # it starts anew to watch what is new, as a pod does
+    ends(plain, namespace, "exp")
 
 
 def test_a_run_without_a_queue_needs_no_kueue(plain: Cluster) -> None:
@@ -46,4 +46,4 @@ def test_a_run_without_a_queue_needs_no_kueue(plain: Cluster) -> None:
     run = queued_run("exp")
     del run["spec"]["queueName"]
     plain.apply(run, namespace=namespace)
-    ends(plain, namespace, "exp", within=90)
+    ends(plain, namespace, "exp")
