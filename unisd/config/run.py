@@ -115,7 +115,8 @@ class RunSpec(Config):
     backoff_limit: NonNegativeInt = 3
     """Failed attempts of a component before it counts as failed (clusters). Default 3."""
     active_deadline_seconds: PositiveInt | None = None
-    """Longest time that an attempt of a component may take, seconds. Default: no limit."""
+    """Longest time that a component may be at work, all its attempts together, seconds; what it waits does not count.
+    On one machine the longest time of each of its stages. Default: no limit."""
     pre_running_deadline_seconds: PositiveInt = 1800
     """Longest time until a component's pods all run, seconds; then they are released and it queues again (clusters).
     Default 1800."""
