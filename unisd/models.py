@@ -15,7 +15,7 @@ from unisd.config.choices import Precision
 from unisd.config.model import Model
 from unisd.failures import StageError
 from unisd.hub import may_be_back
-from unisd.rundir import share
+from unisd.rundir import read_json, share
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -172,7 +172,7 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def load_model(path: Path, precision: Precision, attention: str = "sdpa", device: str | None = None) -> Any:
+def load_model(path: Path, precision: Precision) -> Any:
     """The model of a directory, in evaluation mode, on the accelerator if there is one."""
     import torch
     from safetensors import SafetensorError
@@ -182,11 +182,18 @@ def load_model(path: Path, precision: Precision, attention: str = "sdpa", device
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=getattr(torch, precision), attn_implementation=attention, trust_remote_code=False
+            str(path), dtype=getattr(torch, precision), attn_implementation="sdpa", trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _bad(path, f"does not load: {error}") from error
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def positions_of(path: Path) -> int | None:
+    """Tokens that a prompt and its completion may have together; None where the model's configuration sets no bound."""
+    config = read_json(path / "config.json")
+    found: int | None = config.get("text_config", config).get("max_position_embeddings")
+    return found
 
 
 def stop_ids(tokenizer: Any, path: Path) -> frozenset[int]:

@@ -18,11 +18,11 @@ from unisd.config.run import RunSpec
 from unisd.config.task import Task
 from unisd.contexts.induction import check_sets
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
-from unisd.contexts.neighbours import neighbours
+from unisd.contexts.neighbours import in_contexts, neighbours
 from unisd.failures import StageError
 from unisd.job import Job
-from unisd.models import cache_directory, load_tokenizer, resolve_model
-from unisd.rundir import link, read_json, write_json, write_jsonl
+from unisd.models import cache_directory, load_tokenizer, positions_of, resolve_model
+from unisd.rundir import link, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import stable_fraction
 from unisd.tasks.types import Example
@@ -91,12 +91,10 @@ def _digest(directory: Path, names: Iterable[str]) -> str:
 
 def prompt_limit(spec: RunSpec, model: Path) -> int:
     """Tokens that a prompt may have: as the run says, or what the model's positions leave beside a completion."""
-    config = read_json(model / "config.json")
-    positions = config.get("text_config", config).get("max_position_embeddings")
-    training = spec.training
+    positions, training = positions_of(model), spec.training
     if positions is None or positions - training.max_completion_tokens >= training.max_prompt_tokens:
         return training.max_prompt_tokens
-    left: int = positions - training.max_completion_tokens
+    left = positions - training.max_completion_tokens
     if left < 1:
         raise StageError(
             "BadInput",
@@ -178,11 +176,7 @@ class _Lengths:
         self._cap = spec.contexts.max_generated_tokens
         self._samples = any(arm.samples for arm in arms)
         self._negatives = any(arm.objective.contrastive for arm in arms)
-        self._auxiliary = {
-            (arm.contexts.source, arm.contexts.count, arm.contexts.demonstrations_per_context)
-            for arm in arms
-            if arm.objective.agreement and not arm.induces
-        }
+        self._auxiliary = {arm.contexts for arm in arms if arm.objective.agreement and not arm.induces}
         self._induced = any(arm.induces for arm in arms)
 
     def student(self, example: Example) -> int:
@@ -200,10 +194,9 @@ class _Lengths:
             sizes.append(self._negative(example))
         if self._induced:
             sizes.append(self._count(induced_messages(example, "")) + self._cap)
-        for source, count, per_context in self._auxiliary:
-            chosen = [by_id[identity] for identity in donors[source][example.id]]
-            for start in range(0, count * per_context, per_context):
-                group = chosen[start : start + per_context]
+        for contexts in self._auxiliary:
+            chosen = [by_id[identity] for identity in donors[contexts.source][example.id]]
+            for group in in_contexts(chosen, contexts):
                 sizes.append(self._count(auxiliary_messages(example, group, self._layout)))
         return max(sizes)
 

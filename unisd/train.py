@@ -49,6 +49,8 @@ from unisd.training.together import gather
 from unisd.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
+_LEAST_SHARE = 0.01
+"""Below it a mechanism is told to do next to nothing."""
 
 
 def train(job: Job) -> None:
@@ -131,12 +133,12 @@ def _shares(steps: list[dict[str, Any]]) -> dict[str, float]:
     return {name.removeprefix("share_"): sum(values) / len(values) for name, values in found.items()}
 
 
-def _weak_mechanisms(shares: dict[str, float], least: float = 0.01) -> list[str]:
-    """A sentence for each mechanism that is on and contributes less than 1 %."""
+def _weak_mechanisms(shares: dict[str, float]) -> list[str]:
+    """A sentence for each mechanism that is on and hardly contributes."""
     return [
-        f"{name} is on and its share is {share:.4f}, under {least}: it hardly acts"
+        f"{name} is on and its share is {share:.4f}, under {_LEAST_SHARE}: it hardly acts"
         for name, share in shares.items()
-        if share < least
+        if share < _LEAST_SHARE
     ]
 
 

@@ -7,7 +7,7 @@ from unisd.config.model import Model
 from unisd.config.presets import PRESETS, SUMMARIES, PresetName
 from unisd.config.resolve import Objective, resolve
 from unisd.config.run import Component, RunSpec
-from unisd.config.task import Contexts, Task
+from unisd.config.task import Task
 
 
 def preset_lines() -> list[str]:
@@ -31,7 +31,6 @@ def explain(preset: PresetName) -> str:
         lines += ["samples with", *_indented(_described(arm.sampling, fields))]
     if arm.objective.agreement is not None:
         lines += ["", "with contexts", *_indented(_described(arm.contexts, ("count", "source", "layout")))]
-        assert isinstance(arm.contexts, Contexts)
     if arm.trains:
         lines += ["", "trained with", *_indented(_described(arm.training, _TRAINING))]
     return "\n".join(lines)

@@ -28,9 +28,9 @@ def manifest_page() -> str:
     return "\n".join(sections) + "\n"
 
 
-def _blocks(path: str, model: type[BaseModel], seen: frozenset[type[BaseModel]] = frozenset()) -> Iterator[Any]:
+def _blocks(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     """Every block reachable from a model, each once, with the path where it first stands."""
-    queue, known = [(path, model)], set(seen)
+    queue, known = [(path, model)], set[type[BaseModel]]()
     while queue:
         here, block = queue.pop(0)
         if block in known:

@@ -1,13 +1,13 @@
 """Which other examples stand in an example's auxiliary contexts: at random, or the nearest ones.
 
-For every example an ordered list of donors; context k takes donors k·d to (k+1)·d−1, d being the demonstrations per
-context, so that fewer contexts are a prefix of more. An example never gets itself or a copy of its question, with which
-its own answer would come. Called by the preparation.
+For every example an ordered list of donors, of which each context takes the next few, so that fewer contexts are a
+prefix of more. An example never gets itself or a copy of its question, with which its own answer would come. Called by
+the preparation; `in_contexts` by whoever builds prompts.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from unisd.config.task import Contexts
 from unisd.failures import StageError
@@ -15,6 +15,7 @@ from unisd.hub import may_be_back
 from unisd.tasks.types import Example
 
 _BLOCK = 1024
+_Donor = TypeVar("_Donor")
 
 
 def neighbours(examples: Sequence[Example], contexts: Contexts, count: int, seed: int) -> dict[str, list[str]]:
@@ -47,6 +48,12 @@ def neighbours(examples: Sequence[Example], contexts: Contexts, count: int, seed
             )
         found[examples[index].id] = donors
     return found
+
+
+def in_contexts(donors: Sequence[_Donor], contexts: Contexts) -> list[Sequence[_Donor]]:
+    """The donors of each context: of context k donors k·d to (k+1)·d−1, d being the demonstrations per context."""
+    size = contexts.demonstrations_per_context
+    return [donors[start : start + size] for start in range(0, contexts.count * size, size)]
 
 
 def question_key(example: Example) -> str:

@@ -7,6 +7,7 @@ from unisd.config.resolve import Arm, resolve
 from unisd.contexts.build import check_written
 from unisd.contexts.induction import assigned
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
+from unisd.contexts.neighbours import in_contexts
 from unisd.job import Job
 from unisd.prepared import load_examples
 from unisd.rundir import read_json, read_jsonl
@@ -74,12 +75,12 @@ def _contexts(job: Job, arm: Arm, example: Example) -> list[Shown]:
 def _auxiliary(job: Job, arm: Arm, example: Example) -> list[list[Message]]:
     if arm.objective.agreement is None:
         return []
-    contexts, size = arm.contexts, arm.contexts.demonstrations_per_context
+    contexts = arm.contexts
     if arm.induces:
-        found = read_jsonl(job.directory.contexts / f"instructions-{size}.jsonl")
+        found = read_jsonl(job.directory.contexts / f"instructions-{contexts.demonstrations_per_context}.jsonl")
         told = assigned([example], found, contexts.count, job.spec.task.seed)
         return [induced_messages(example, instruction) for instruction in told[example.id]]
     pool: Mapping[str, Example] = {other.id: other for other in load_examples(job.directory.prepared / "pool.jsonl")}
     donors = read_json(job.directory.prepared / f"neighbours-{contexts.source}.json")[example.id]
-    groups = [donors[start : start + size] for start in range(0, contexts.count * size, size)]
-    return [auxiliary_messages(example, [pool[donor] for donor in group], contexts.layout) for group in groups]
+    groups = in_contexts([pool[donor] for donor in donors], contexts)
+    return [auxiliary_messages(example, group, contexts.layout) for group in groups]

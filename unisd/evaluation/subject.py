@@ -21,7 +21,7 @@ from unisd.evaluation.chat_server import ChatServer
 from unisd.evaluation.perplexity import Surprisal
 from unisd.evaluation.student import LoadedStudent, Weights, loaded_student
 from unisd.failures import StageError
-from unisd.models import ModelDirectory, cache_directory, content_digest, load_tokenizer, resolve_model
+from unisd.models import ModelDirectory, cache_directory, content_digest, load_tokenizer, positions_of, resolve_model
 from unisd.prepared import load_prepared
 from unisd.rollouts.types import Sampling
 from unisd.rundir import Json, RunDir, read_json
@@ -145,8 +145,7 @@ class LoadedSubject:
         self._tokenizer = load_tokenizer(place.weights.base)
         self._load = partial(loaded_student, place.weights, batch_size, tokens_per_pass)
         self._changed = place.weights.trained is not None
-        config = read_json(place.weights.base / "config.json")
-        self._positions: int | None = config.get("text_config", config).get("max_position_embeddings")
+        self._positions = positions_of(place.weights.base)
 
     @cached_property
     def _student(self) -> LoadedStudent:

@@ -8,6 +8,7 @@ from typing import Any
 from unisd.chat import completion_ids, prompt_ids
 from unisd.config.resolve import Arm
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
+from unisd.contexts.neighbours import in_contexts
 from unisd.tasks.types import Example
 
 logger = logging.getLogger(__name__)
@@ -86,9 +87,8 @@ class Rows(Sequence[Row]):
         if self._arm.induces:
             told = self._instructions[example.id]
             return [prompt_ids(self._tokenizer, induced_messages(example, instruction)) for instruction in told]
-        contexts, per_context = self._arm.contexts, self._arm.contexts.demonstrations_per_context
-        donors = self._donors[example.id]
-        groups = [donors[start : start + per_context] for start in range(0, contexts.count * per_context, per_context)]
+        contexts = self._arm.contexts
+        groups = in_contexts(self._donors[example.id], contexts)
         return [prompt_ids(self._tokenizer, auxiliary_messages(example, group, contexts.layout)) for group in groups]
 
 
