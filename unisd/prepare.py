@@ -15,13 +15,14 @@ from typing import Any
 from unisd.chat import prompt_ids
 from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.config.run import RunSpec
-from unisd.config.task import Task
+from unisd.config.task import Contexts, Task
 from unisd.contexts.induction import check_sets
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.contexts.neighbours import in_contexts, neighbours
 from unisd.failures import StageError
 from unisd.job import Job
-from unisd.models import cache_directory, load_tokenizer, positions_of, resolve_model
+from unisd.kept import kept_rows
+from unisd.models import cache_directory, content_digest, load_tokenizer, resolve_model
 from unisd.rundir import link, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import stable_fraction
@@ -162,7 +163,21 @@ def _donors(spec: RunSpec, train: Sequence[Example]) -> dict[str, dict[str, list
         count = arm.contexts.count * arm.contexts.demonstrations_per_context
         if count > needs.get(arm.contexts.source, (0, arm))[0]:
             needs[arm.contexts.source] = (count, arm)
-    return {source: neighbours(train, arm.contexts, count, spec.task.seed) for source, (count, arm) in needs.items()}
+    return {source: _chosen(train, arm.contexts, count, spec.task.seed) for source, (count, arm) in needs.items()}
+
+
+def _chosen(train: Sequence[Example], contexts: Contexts, count: int, seed: int) -> dict[str, list[str]]:
+    """The donors of every example. Those retrieved are kept by content: to embed a large task takes long."""
+    if contexts.source != "retrieval":
+        return neighbours(train, contexts, count, seed)
+    encoder = Path(contexts.embedding_model)
+    by = "bm25" if contexts.retriever == "bm25" else content_digest(encoder) if encoder.is_dir() else str(encoder)
+    rows = kept_rows(
+        cache_directory() / "neighbours",
+        [by, count, [[example.id, example.query] for example in train]],
+        lambda: [{"id": name, "donors": found} for name, found in neighbours(train, contexts, count, seed).items()],
+    )
+    return {row["id"]: row["donors"] for row in rows}
 
 
 class _Lengths:

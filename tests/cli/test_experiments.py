@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from unisd.cli import main
+from unisd.cli.flags import written
 from unisd.experiments.modes import MODES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -131,3 +132,11 @@ def test_an_experiment_runs_and_a_second_call_does_nothing(tiny_model, tmp_path,
     before = report.stat().st_mtime_ns
     assert run("experiments", *arguments) == 0
     assert report.stat().st_mtime_ns == before
+
+
+def test_a_manifest_that_is_being_read_stays_whole(tmp_path):
+    path = written({"kind": "first"}, tmp_path / "out" / "run.yaml")
+    with path.open() as reading:
+        written({"kind": "second"}, path)
+        assert reading.read() == "kind: first\n"
+    assert path.read_text() == "kind: second\n"

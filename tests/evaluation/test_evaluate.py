@@ -1,6 +1,7 @@
 """The evaluation stage: what a run measures on request, from its stage to its report and its status."""
 
 import json
+import shutil
 
 import pytest
 
@@ -70,3 +71,14 @@ def test_a_reference_is_scored_as_far_as_servers_have_room_for_it(evaluate_own, 
     prompt = len(prompt_ids(load_tokenizer(tiny_model), [Message(role="user", content="Say b.")]))
     assert (short["goldTokens"] < 8, long["goldTokens"]) == (True, 60 + 8 - prompt)
     assert "1 of 2 references are too long behind their prompts and scored without their end" in caplog.text
+
+
+def test_a_report_that_is_being_read_stays_whole(make_run, carry_out):
+    run, directory = make_run(4, eval_rows=1, components=[RAW], evaluation={"perplexity": False})
+    carry_out(run, directory, "prepare", "evaluate", "report")
+    page = directory.report / "report.md"
+    before = page.read_text()
+    with page.open() as reading:
+        shutil.rmtree(directory.evaluate("raw-1"))
+        carry_out(run, directory, "report")
+        assert reading.read() == before != page.read_text()

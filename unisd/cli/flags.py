@@ -118,6 +118,7 @@ def written(manifest: "Manifest", path: Path) -> Path:
     """Writes a manifest that can be run again."""
     import yaml
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    from unisd.rundir import write_text
+
+    write_text(path, yaml.safe_dump(manifest, sort_keys=False))
     return path

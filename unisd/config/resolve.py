@@ -77,6 +77,11 @@ class Arm(Config):
         return self.method != "raw"
 
     @property
+    def trains_whole_model(self) -> bool:
+        """Whether all weights are trained in place of adapters."""
+        return self.trains and self.training.fine_tuning == "full"
+
+    @property
     def samples(self) -> bool:
         """Whether training needs completions of the student as it is."""
         return self.method not in ("raw", "sft", "ssd")

@@ -23,7 +23,7 @@ def trains_on_servers(spec: RunSpec, arm: Arm) -> bool:
 
 def evaluates_on_servers(spec: RunSpec, arm: Arm) -> bool:
     """Whether servers generate an arm's answers: they hold the base and adapters, not weights that were all trained."""
-    return spec.rollout.engine == "vllm" and not (arm.trains and arm.training.fine_tuning == "full")
+    return spec.rollout.engine == "vllm" and not arm.trains_whole_model
 
 
 def serve_arguments(spec: RunSpec, model: str, adapters: bool, components: int = 1) -> list[str]:

@@ -12,7 +12,7 @@ from unisd.evaluation.html import render
 from unisd.evaluation.markdown import charts, markdown
 from unisd.job import Job
 from unisd.prepared import load_prepared
-from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json
+from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json, write_text
 from unisd.tasks.catalog import task_for
 
 SAMPLES = 4
@@ -21,11 +21,10 @@ SAMPLES = 4
 def report(job: Job) -> None:
     """Writes report.json, report.html, report.md and its charts from whatever components have results."""
     gathered = gather(job)
-    job.directory.report.mkdir(parents=True, exist_ok=True)
     write_json(job.directory.report / "report.json", gathered)
     pages = {"report.html": render(gathered), "report.md": markdown(gathered), **charts(gathered)}
     for name, text in pages.items():
-        (job.directory.report / name).write_text(text, encoding="utf-8")
+        write_text(job.directory.report / name, text)
 
 
 def gather(job: Job) -> Json:

@@ -27,7 +27,7 @@ from unisd.rollouts.servers import servers
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import RolloutEngine
 from unisd.rollouts.vllm_engine import Policy, VllmEngine
-from unisd.rundir import read_json
+from unisd.rundir import RunDir, read_json
 from unisd.teacher.adapter import adapter_in_force
 
 
@@ -49,7 +49,7 @@ def student_for(job: Job, prepared: Prepared) -> Iterator[Student]:
     """The component that a job evaluates."""
     arm = job.required_arm
     if not evaluates_on_servers(job.spec, arm):
-        weights = _weights(job, arm, prepared.model)
+        weights = weights_of(job.directory, arm, prepared.model)
         yield loaded_student(weights, job.spec.evaluation.batch_size, arm.training.max_tokens_per_pass)
         return
     with closing(servers(stop_ids(load_tokenizer(prepared.model), prepared.model))) as client:
@@ -133,10 +133,10 @@ def loaded_student(weights: Weights, batch_size: int, max_tokens: int) -> Loaded
     return LoadedStudent(model, base, engine, autocast, max_tokens)
 
 
-def _weights(job: Job, arm: Arm, base: Path) -> Weights:
-    trained = job.directory.trained(arm.name) / "adapter" if arm.trains else None
-    full = arm.trains and arm.training.fine_tuning == "full"
-    return Weights(base, arm.training.precision, trained, full)
+def weights_of(directory: RunDir, arm: Arm, base: Path, precision: Precision | None = None) -> Weights:
+    """Where the weights of a run's component lie; in another precision than it was trained in if one is given."""
+    trained = directory.trained(arm.name) / "adapter" if arm.trains else None
+    return Weights(base, precision or arm.training.precision, trained, arm.trains_whole_model)
 
 
 def _models(weights: Weights) -> tuple[Any, Any]:

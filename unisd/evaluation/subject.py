@@ -19,7 +19,7 @@ from unisd.config.model import Model, is_path
 from unisd.config.resolve import Arm, resolve
 from unisd.evaluation.chat_server import ChatServer
 from unisd.evaluation.perplexity import Surprisal
-from unisd.evaluation.student import LoadedStudent, Weights, loaded_student
+from unisd.evaluation.student import LoadedStudent, Weights, loaded_student, weights_of
 from unisd.failures import StageError
 from unisd.models import ModelDirectory, cache_directory, content_digest, load_tokenizer, positions_of, resolve_model
 from unisd.prepared import load_prepared
@@ -106,9 +106,13 @@ def _base_of(adapter: Path) -> str:
 
 
 def _place(base: ModelDirectory, precision: Precision | None, trained: Path | None, *, full: bool) -> Place:
-    weights = Weights(base.path, precision or "bfloat16", trained, full)
-    digest = content_digest(trained) if trained is not None else None
-    return Place(weights, {"base": base.digest, "trained": digest, "full": full, "precision": weights.precision})
+    return _identified(Weights(base.path, precision or "bfloat16", trained, full), base.digest)
+
+
+def _identified(weights: Weights, base: str) -> Place:
+    """The place of weights whose base has this digest."""
+    digest = content_digest(weights.trained) if weights.trained is not None else None
+    return Place(weights, {"base": base, "trained": digest, "full": weights.full, "precision": weights.precision})
 
 
 def _resolved(model: str, flag: str = "--model") -> ModelDirectory:
@@ -129,12 +133,10 @@ def _component(directory: RunDir, name: str, precision: Precision | None) -> Pla
     if name not in arms:
         raise StageError("BadInput", f"{directory.root} has no component {name}; it has {', '.join(arms)}")
     arm, prepared = arms[name], load_prepared(directory.prepared)
-    trained = directory.trained(name) / "adapter" if arm.trains else None
-    if trained is not None and not trained.is_dir():
+    weights = weights_of(directory, arm, prepared.model, precision)
+    if weights.trained is not None and not weights.trained.is_dir():
         raise StageError("BadInput", f"component {name} of {directory.root} is not trained to its end: run it first")
-    base = ModelDirectory(prepared.model, prepared.model_digest, str(prepared.model))
-    full = arm.trains and arm.training.fine_tuning == "full"
-    return _place(base, precision or arm.training.precision, trained, full=full)
+    return _identified(weights, prepared.model_digest)
 
 
 class LoadedSubject:

@@ -104,7 +104,7 @@ class Servers:
     def _plan(self, device: int | None) -> Plan:
         port, vllm_port, metrics_port = _free_ports(3)
         spec = self._run.spec
-        adapters = any(arm.trains and arm.training.fine_tuning == "lora" for arm in resolve(spec))
+        adapters = any(arm.trains and not arm.trains_whole_model for arm in resolve(spec))
         model = str(self._directory.prepared / "model")
         place = ["--enforce-eager"] if device is None else ["--gpu-memory-utilization", _memory_share()]
         on_device = _ON_CPU if device is None else {"CUDA_VISIBLE_DEVICES": device_id(device)}
