@@ -122,6 +122,22 @@ def test_too_few_negatives_are_an_error(make_run, carry_out):
         carry_out(run, directory, "contexts")
 
 
+def test_what_was_retrieved_is_kept_for_other_runs(make_run, carry_out, cache):
+    """Embedding a large task takes long; another run on the same claim has it."""
+    run, directory = make_run(8)
+    carry_out(run, directory, "prepare")
+    (kept,) = (cache / "neighbours").glob("*.jsonl")
+    table, before = directory.prepared / "neighbours-retrieval.json", kept.stat().st_mtime_ns
+    found = read_json(table)
+    table.unlink()
+    run, directory = make_run(8, task={"seed": 5}, seeds=[2])
+    carry_out(run, directory, "prepare")
+    assert (read_json(table), kept.stat().st_mtime_ns) == (found, before)
+    for other in ({"train_rows": 9}, {"contexts": {"count": 3}}):
+        carry_out(*make_run(**{"train_rows": 8, **other}), "prepare")
+    assert len(list((cache / "neighbours").glob("*.jsonl"))) == 3
+
+
 def test_negatives_are_cached_by_content(make_run, carry_out, cache):
     run, directory = make_run(6)
     carry_out(run, directory, "prepare", "contexts")

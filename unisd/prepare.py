@@ -22,7 +22,7 @@ from unisd.contexts.neighbours import in_contexts, neighbours
 from unisd.failures import StageError
 from unisd.job import Job
 from unisd.kept import kept_rows
-from unisd.models import cache_directory, content_digest, load_tokenizer, resolve_model
+from unisd.models import cache_directory, content_digest, load_tokenizer, positions_of, resolve_model
 from unisd.rundir import link, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import stable_fraction
