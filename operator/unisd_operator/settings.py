@@ -9,16 +9,18 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field
 
+from unisd import __version__
 from unisd.config.base import Config, PositiveInt
 from unisd.config.cluster import KubernetesList, Pod, StringMap
+from unisd.config.names import ROLLOUT_IMAGE, TRAINER_IMAGE
 
 
 class Images(Config):
     """Images of children, where a run names none."""
 
-    trainer: str = "ghcr.io/unisd/trainer:0.1.0"
+    trainer: str = TRAINER_IMAGE
     """Preparation, training, evaluation, report and grader."""
-    rollout: str = "ghcr.io/unisd/rollout:0.1.0"
+    rollout: str = ROLLOUT_IMAGE
     """vLLM and its policy agent."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """imagePullPolicy of every child."""
@@ -57,7 +59,7 @@ class Network(Config):
 class Settings(Config):
     """One installation."""
 
-    version: str = "0.1.0"
+    version: str = __version__
     """Version of the operator, a label of every attempt."""
     namespaces: list[str] = []
     """Namespaces to watch; empty: all."""

@@ -1,7 +1,9 @@
-"""What the resource is called, and the labels of its children by which they are found.
+"""What UniSD is called on a cluster: the resource, labels of its children, images, places in a run's claim.
 
-Set by the operator, whose `api.names` has those that are its alone beside them; looked for by `unisd.remote`.
+Given by the operator, whose `api.names` has the labels that are its alone beside them; looked for by `unisd.remote`.
 """
+
+from unisd import __version__
 
 GROUP = "unisd.dev"
 VERSION = "v1alpha1"
@@ -19,3 +21,15 @@ ATTEMPT = f"{GROUP}/attempt"
 """Label: number of the attempt that it belongs to."""
 CLAIM = f"{GROUP}/claim"
 """Label of pods that mount a ReadWriteOnce claim: its name. They run on one node."""
+
+TRAINER_IMAGE = f"ghcr.io/unisd/trainer:{__version__}"
+ROLLOUT_IMAGE = f"ghcr.io/unisd/rollout:{__version__}"
+"""This release's images, for runs and installations that name none."""
+
+CLAIM_ROOT = "/data"
+"""Where pods mount a run's claim."""
+
+
+def run_directory(uid: str) -> str:
+    """Where a run's files lie, as pods see it."""
+    return f"{CLAIM_ROOT}/runs/{uid}"

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unisd.config.names import CLAIM
+from unisd.config.names import CLAIM, CLAIM_ROOT
 
 Object = Mapping[str, Any]
 
-DATA = "/data"
 CONTAINER = "carrier"
 LONGEST_SECONDS = 6 * 3600
 """Time after which the cluster itself ends a carrier that nobody removed."""
@@ -69,7 +68,7 @@ def carrier_pod(place: Place, *, read_only: bool) -> dict[str, Any]:
 
 
 def _container(place: Place, read_only: bool) -> dict[str, Any]:
-    mount = {"name": "data", "mountPath": DATA, "readOnly": read_only}
+    mount = {"name": "data", "mountPath": CLAIM_ROOT, "readOnly": read_only}
     return {
         "name": CONTAINER,
         "image": place.image,

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from unisd import __version__
-from unisd.config.names import API_VERSION, KIND
+from unisd.config.names import API_VERSION, CLAIM_ROOT, KIND, TRAINER_IMAGE, run_directory
 from unisd.parcel import ParcelError, pack, size_of, unpack
-from unisd.remote.carrier import DATA, Place
+from unisd.remote.carrier import Place
 from unisd.remote.cluster import Cluster, ClusterError
 from unisd.remote.transfer import carrier
 from unisd.sealed import fault_of
 
 REPORT = "report"
-DEFAULT_IMAGE = f"ghcr.io/unisd/trainer:{__version__}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def fetch(cluster: Cluster, run: dict[str, Any], names: Sequence[str], to: Path,
     for name in names:
         if (to / name).exists():
             raise ClusterError(f"{to / name} is there already: remove it, or give another --to")
-    directory = f"{DATA}/runs/{run['metadata']['uid']}"
+    directory = run_directory(run["metadata"]["uid"])
     with carrier(cluster, _place(cluster, run, how), read_only=True, timeout=how.timeout) as pod:
         for name in names:
             arm = [] if name == REPORT else ["--arm", name]
@@ -77,7 +75,7 @@ def upload(cluster: Cluster, source: Path, target: str, to: str, how: How) -> st
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ClusterError(f"--to {to} must be a path below the claim's root, such as data/rows.jsonl")
     run = cluster.find_run(target)
-    place = Place(target, how.image or DEFAULT_IMAGE) if run is None else _place(cluster, run, how)
+    place = Place(target, how.image or TRAINER_IMAGE) if run is None else _place(cluster, run, how)
     if not cluster.has_claim(place.claim):
         raise ClusterError(
             f"no claim {place.claim} in namespace {cluster.namespace}: make one, and name it in the run as "
@@ -85,7 +83,7 @@ def upload(cluster: Cluster, source: Path, target: str, to: str, how: How) -> st
         )
     with (
         carrier(cluster, place, read_only=False, timeout=how.timeout) as pod,
-        pod.run("unisd", "unpack", "--to", f"{DATA}/{path}", reads=True) as session,
+        pod.run("unisd", "unpack", "--to", f"{CLAIM_ROOT}/{path}", reads=True) as session,
     ):
         pack(source, cast("BinaryIO", session))
         session.finish()
@@ -107,7 +105,7 @@ def _place(cluster: Cluster, run: dict[str, Any], how: How) -> Place:
     owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
     return Place(
         claim=storage.get("existingClaim") or status.get("claim") or metadata["name"],
-        image=how.image or (images[0] if images else DEFAULT_IMAGE),
+        image=how.image or (images[0] if images else TRAINER_IMAGE),
         sub_path=storage.get("subPath"),
         like=cluster.pod_template(metadata["uid"]),
         owner=owner,

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from unisd.config.load import plain
+from unisd.config.names import CLAIM_ROOT
 from unisd_operator.api.resource import RunResource
 from unisd_operator.planning.metadata import Attempt, Object, content_hash, make
-from unisd_operator.planning.storage import DATA, MODEL
+from unisd_operator.planning.storage import MODEL
 
 FOLDER = "/etc/unisd"
 MANIFEST = f"{FOLDER}/run.json"
@@ -88,7 +89,7 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in model.items() if name != "claim"}
         return {"path": _below(MODEL, model["claim"]["path"]), **rest}
     if model.get("path") is not None:
-        return {**model, "path": _below(DATA, model["path"])}
+        return {**model, "path": _below(CLAIM_ROOT, model["path"])}
     return model
 
 
@@ -107,7 +108,7 @@ def _source(source: dict[str, Any]) -> dict[str, Any]:
     if source.get("configMap") is not None:
         return {"path": f"{FOLDER}/{_ROWS}"}
     if source.get("path") is not None:
-        return {**source, "path": _below(DATA, source["path"])}
+        return {**source, "path": _below(CLAIM_ROOT, source["path"])}
     return source
 
 

@@ -7,6 +7,7 @@ of the policy was acknowledged since its container started, the base counting as
 
 from typing import Any
 
+from unisd.config.names import run_directory
 from unisd.config.serving import SERVER_ENVIRONMENT, serve_arguments
 from unisd_operator.planning import needs, ports, secret, sizes, storage
 from unisd_operator.planning.metadata import Attempt, Object, make
@@ -98,7 +99,7 @@ def _vllm(attempt: Attempt, mounts: list[Object]) -> Program:
 def _serve(attempt: Attempt) -> list[str]:
     """The server's command line."""
     spec = attempt.run.spec
-    model = f"{storage.run_directory(attempt.run)}/{_MODEL}"
+    model = f"{run_directory(attempt.run.uid)}/{_MODEL}"
     trains = attempt.arm is not None and needs.arm_named(attempt.run, attempt.arm).trains
     return ["vllm", *serve_arguments(spec, model, trains), "--host", "127.0.0.1", "--port", str(ports.VLLM)]
 

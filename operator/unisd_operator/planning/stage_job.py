@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unisd.config.cluster import Container
+from unisd.config.names import CLAIM_ROOT
 from unisd_operator.api.names import Role
 from unisd_operator.planning import config_map, needs, ports, secret, sizes, storage
 from unisd_operator.planning.grader import address as grader_address
@@ -17,7 +18,7 @@ from unisd_operator.planning.trainer import stage_command, stage_env
 
 def prepare_objects(attempt: Attempt) -> list[Object]:
     """Fetches model and data into the claim, where the hub's cache lies."""
-    hub = [variable("HF_HUB_OFFLINE", "0"), variable("HF_HOME", f"{storage.DATA}/cache/huggingface")]
+    hub = [variable("HF_HUB_OFFLINE", "0"), variable("HF_HOME", f"{CLAIM_ROOT}/cache/huggingface")]
     return [outward_policy(attempt, "prepare"), _job(attempt, "prepare", "preparation", hub)]
 
 

@@ -7,6 +7,7 @@ no owner; one that is not goes with the run.
 from typing import Any
 
 from unisd.config.cluster import Storage
+from unisd.config.names import CLAIM_ROOT
 from unisd.config.run import RunSpec
 from unisd_operator.api import names as api
 from unisd_operator.api.resource import RunResource
@@ -15,18 +16,12 @@ from unisd_operator.planning import names, sizes
 from unisd_operator.planning.metadata import Object, hashed, owner, pruned
 from unisd_operator.settings import Settings
 
-DATA = "/data"
 MODEL = "/model"
 
 
 def claim_name(run: RunResource) -> str:
     """The claim that the run's pods mount."""
     return _storage(run).existing_claim or names.claim(run.name)
-
-
-def run_directory(run: RunResource) -> str:
-    """Where the run's files lie, as pods see it."""
-    return f"{DATA}/runs/{run.uid}"
 
 
 def makes_claim(run: RunResource) -> bool:
@@ -52,7 +47,7 @@ def mounts(run: RunResource, read_only: bool) -> tuple[list[Object], list[Object
     """Volumes and mounts of the claim, and of a shared claim with the model."""
     storage, model = _storage(run), run.spec.model.claim
     volumes: list[Object] = [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name(run)}}]
-    data = {"name": "data", "mountPath": DATA, "subPath": storage.sub_path, "readOnly": read_only or None}
+    data = {"name": "data", "mountPath": CLAIM_ROOT, "subPath": storage.sub_path, "readOnly": read_only or None}
     mounted: list[Object] = [pruned(data)]
     if model is not None:
         volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": model.name, "readOnly": True}})

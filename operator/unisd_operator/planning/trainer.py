@@ -5,6 +5,7 @@ Pure. The Job never retries: attempts are the operator's, so that two can never 
 
 from typing import Any
 
+from unisd.config.names import CLAIM_ROOT, run_directory
 from unisd.config.serving import trains_on_servers
 from unisd_operator.planning import config_map, needs, ports, secret, sizes, storage
 from unisd_operator.planning.grader import address as grader_address
@@ -84,13 +85,13 @@ def _trainer(attempt: Attempt, mounts: list[Object]) -> Program:
 def stage_command(attempt: Attempt, command: str) -> list[str]:
     """The command line of a stage in its pod."""
     arm = [] if attempt.arm is None else ["--arm", attempt.arm]
-    directory = storage.run_directory(attempt.run)
+    directory = run_directory(attempt.run.uid)
     return ["unisd", command, "-f", config_map.MANIFEST, "--directory", directory, *arm]
 
 
 def stage_env() -> list[Object]:
     """Environment of every stage: what may be used again lies in the claim; the hub is preparation's alone."""
-    return [variable("UNISD_CACHE", f"{storage.DATA}/cache"), variable("HF_HUB_OFFLINE", "1")]
+    return [variable("UNISD_CACHE", f"{CLAIM_ROOT}/cache"), variable("HF_HUB_OFFLINE", "1")]
 
 
 def _rendezvous(attempt: Attempt) -> list[Object]:

@@ -14,7 +14,7 @@ from unisd_operator.status.attempts import fail, release
 from unisd_operator.status.deadlines import not_placed
 from unisd_operator.status.failures import failure
 from unisd_operator.status.turn import Turn, but
-from unisd_operator.status.waiting import is_running, not_let_in, not_started
+from unisd_operator.status.waiting import is_running, not_let_in, not_started, waiting
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ class _Pods:
 
 def placed(turn: Turn, arm: Component) -> Component:
     """A component without trouble: its pods run, or it waits for them, or gives them back."""
-    if arm.phase not in ("Starting", "Evaluating") or _reads_results(arm):
+    if arm.phase not in ("Starting", "Evaluating"):
         return arm
+    if arm.waiting is not None and arm.waiting.reason == "ResultsUnread":
+        return _reading(turn, arm, arm.waiting)
     pods = _pods(turn, arm)
     if pods.complete:
         phase = "Training" if arm.phase == "Starting" else arm.phase
@@ -62,8 +64,16 @@ def placed(turn: Turn, arm: Component) -> Component:
     return release(turn, arm, why)
 
 
-def _reads_results(arm: Component) -> bool:
-    return arm.waiting is not None and arm.waiting.reason == "ResultsUnread"
+def _reading(turn: Turn, arm: Component, unread: Waiting) -> Component:
+    """A component whose scores a small Job reads from the claim, with why that does not run; not for ever."""
+    job, pods = turn.job(arm, "results"), turn.pods(arm, "results")
+    if job is None or (pods and all(map(is_running, pods))):
+        return arm
+    why = not_started(turn, [job], pods, wanted=1)
+    if not_placed(turn, job.created):
+        what = f"the Job that reads its scores does not start: {why.message}"
+        return fail(turn, arm, failure("DeadlineExceeded", what), final=False)
+    return but(arm, waiting=waiting(unread.reason, f"{unread.message}; {why.message}"))
 
 
 def _pods(turn: Turn, arm: Component) -> _Pods:
