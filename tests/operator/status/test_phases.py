@@ -166,6 +166,25 @@ def test_scores_that_nobody_read_are_read_again_by_a_job() -> None:
     assert lab.arm().phase == "Succeeded"
 
 
+def test_a_job_that_reads_scores_says_what_holds_it_up_and_is_not_waited_for_for_ever() -> None:
+    lab = new(preRunningDeadlineSeconds=600).evaluating()
+    lab.remove("c-1", "evaluate")
+    lab.job("evaluate", "c-1", succeeded=True)
+    lab.look(1)
+    lab.job("results", "c-1", refusal="pods is forbidden: exceeded quota: small")
+    lab.look(1)
+    waiting = lab.arm().waiting
+    assert waiting is not None
+    assert (waiting.reason, "exceeded quota: small" in waiting.message) == ("ResultsUnread", True)
+    lab.look(598)
+    assert (lab.arm().phase, lab.arm().attempt) == ("Evaluating", 1)
+    lab.look(1)
+    failed = lab.arm().failure
+    assert failed is not None
+    assert (lab.arm().phase, lab.arm().attempt, failed.reason) == ("Pending", 2, "DeadlineExceeded")
+    assert "does not start: pods is forbidden: exceeded quota: small" in failed.message
+
+
 @pytest.mark.parametrize(
     "message", ["", "not JSON", "[]", '{"result": 3}', '{"result": {"evaluations": [{"task": 1}]}}']
 )
