@@ -81,8 +81,8 @@ def suspend(cluster: NodeCluster, namespace: str, name: str, value: bool) -> Non
     patch = json.dumps({"spec": {"suspend": value}})
     cluster.kubectl("patch", "sdr", name, "-n", namespace, "--type=merge", "-p", patch)
     if value:
-        eventually(lambda: not trainers(cluster, namespace), within=60)
-        eventually(lambda: component_of(status_of(cluster, namespace, name))["phase"] == "Suspended", within=20)
+        eventually(lambda: not trainers(cluster, namespace), within=240)
+        eventually(lambda: component_of(status_of(cluster, namespace, name))["phase"] == "Suspended")
 
 
 def send(cluster: NodeCluster, namespace: str, pod: str, which: signal.Signals, container: str | None = None) -> None:
@@ -105,7 +105,7 @@ def component_of(status: Mapping[str, Any], name: str = ARM) -> dict[str, Any]:
 
 def trains(folder: Path, attempt: int = 1, beyond: int = 5) -> int:
     """Waits until an attempt has gone beyond a step, as the claim tells; the step it has reached."""
-    return eventually(lambda: (reached := max(steps_of(folder, attempt), default=0)) > beyond and reached, within=240)
+    return eventually(lambda: (reached := max(steps_of(folder, attempt), default=0)) > beyond and reached, within=600)
 
 
 def succeeds(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def fails(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
 def _ends(cluster: NodeCluster, namespace: str, name: str, phase: str) -> dict[str, Any]:
     ended = eventually(
         lambda: (status := status_of(cluster, namespace, name)).get("phase") in ("Succeeded", "Failed") and status,
-        within=400,
+        within=900,
         every=1,
     )
     assert ended
@@ -137,7 +137,7 @@ def failure_of(cluster: NodeCluster, namespace: str, name: str, arm: str = ARM) 
         parts = [*status.get("stages", []), component_of(status, arm)]
         return next((part["failure"] for part in parts if part.get("failure")), None)
 
-    found = eventually(failure, within=240, every=1)
+    found = eventually(failure, within=600, every=1)
     assert found
     return found
 

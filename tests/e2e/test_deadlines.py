@@ -22,13 +22,13 @@ def test_a_run_past_its_deadline_leaves_what_its_storage_policy_says(node: NodeC
     failure = component_of(status)["failure"]
     assert (status["reason"], failure["reason"], failure["attempt"]) == ("DeadlineExceeded", "DeadlineExceeded", 1)
     assert "spec.activeDeadlineSeconds of 1" in failure["message"]
-    eventually(lambda: not running(node, team, "late"), within=150)
+    eventually(lambda: not running(node, team, "late"), within=300)
     assert "Job late-prepare-1" in children(node, team, "late"), "kept for its log until the TTL"
 
     change(node, team, "late", ttlSecondsAfterFinished=1)
-    eventually(lambda: not children(node, team, "late", f"{CHILDREN},{CLAIMS}"), within=60)
+    eventually(lambda: not children(node, team, "late", f"{CHILDREN},{CLAIMS}"))
     assert max(steps_of(folder, 1)) >= reached, "the volume behind the claim is the administrator's"
-    eventually(lambda: not children(node, team, "kept"), within=120)
+    eventually(lambda: not children(node, team, "kept"), within=240)
     assert children(node, team, "kept", CLAIMS) == ["PersistentVolumeClaim kept"]
     for name in ("late", "kept"):
         stays_ended(node, team, name)
@@ -39,22 +39,20 @@ def test_a_run_past_its_deadline_leaves_what_its_storage_policy_says(node: NodeC
 def test_a_pod_that_does_not_start_says_why_and_fails_in_time(node: NodeCluster, team: str) -> None:
     missing = {"name": "extra", "configMap": {"name": "absent"}}
     pod = {"volumes": [missing], "volumeMounts": [{"name": "extra", "mountPath": "/extra"}]}
-    start(node, team, manifest("stuck", preparation={"pod": pod}, preRunningDeadlineSeconds=25))
+    start(node, team, manifest("stuck", preparation={"pod": pod}, preRunningDeadlineSeconds=60))
 
-    waiting = eventually(
-        lambda: (told := preparation(node, team).get("waiting")) and "absent" in str(told) and told, 60
-    )
+    waiting = eventually(lambda: (told := preparation(node, team).get("waiting")) and "absent" in str(told) and told)
     assert waiting
     assert waiting["reason"] == "VolumeNotReady", waiting
     assert 'configmap "absent" not found' in waiting["message"]
-    eventually(lambda: preparation(node, team).get("failure"), within=60)
+    eventually(lambda: preparation(node, team).get("failure"), within=240)
     stage = preparation(node, team)
     assert (stage["failure"]["reason"], stage["failedAttempts"]) == ("DeadlineExceeded", 1)
     assert 'configmap "absent" not found' in stage["failure"]["message"]
 
     # With what it waits for, the next attempt goes on.
     node.kubectl("create", "configmap", "absent", "-n", team)
-    eventually(lambda: preparation(node, team)["phase"] == "Succeeded", within=120, every=1)
+    eventually(lambda: preparation(node, team)["phase"] == "Succeeded", within=300, every=1)
     assert preparation(node, team)["attempt"] > 1
 
 

@@ -40,7 +40,8 @@ def test_training_goes_on_after_each_interruption(node: NodeCluster, team: str) 
     send(node, team, killed, signal.SIGKILL)
     trains(folder, attempt=2, beyond=reached)
     failure = component_of(status_of(node, team, "goes-on"))["failure"]
-    assert (failure["attempt"], failure["reason"]) == (1, "NonZeroExit")
+    assert failure["attempt"] == 1
+    assert failure["reason"] in ("NonZeroExit", "NcclError"), "its own end, or what it was to the other, if seen first"
     assert taken_over(folder, 2) > reached - CHECKPOINT_EVERY
 
     # One of two pods is asked to leave its node: both write a checkpoint, and no attempt is counted.

@@ -30,7 +30,7 @@ ASK = """
 import concurrent.futures, json, socket, sys
 def reaches(place):
     try:
-        socket.create_connection(tuple(place), 3).close()
+        socket.create_connection(tuple(place), float(sys.argv[2])).close()
     except OSError:
         return False
     return True
@@ -90,7 +90,8 @@ def test_exactly_the_flows_of_the_plan_pass_the_packet_filter(node: NodeCluster,
         """Where the packet filter and the evaluator disagree; a pod reaches itself without either."""
         others = [(target, port) for target, port in places if target != source]
         targets = {**ends, "outside": outside}
-        there = reached_from(node, source, homes[source], [[targets[name].address, port] for name, port in others])
+        asked = [[targets[name].address, port] for name, port in others]
+        there = reached_from(node, source, homes[source], asked, seconds=10)
         found = {place for place, reached in zip(others, there, strict=True) if reached}
         wanted = {(name, port) for name, port in others if evaluator.allows(ends[source], targets[name], port)}
         return found ^ wanted
@@ -107,7 +108,7 @@ def test_a_run_succeeds_between_walls_and_nobody_else_reaches_its_pods(node: Nod
     pods = pods_of(node, team, "train")
     asked = [[pod["status"]["podIP"], port] for pod in pods for port in (9400, 29500)]
     assert reached_from(node, "stranger", team, asked) == [False] * 4
-    eventually(lambda: component_of(status_of(node, team, "walled")).get("progress", {}).get("step"), within=60)
+    eventually(lambda: component_of(status_of(node, team, "walled")).get("progress", {}).get("step"))
     succeeds(node, team, "walled")
 
 
@@ -127,12 +128,12 @@ def listener(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
 
 def address_of(node: NodeCluster, name: str, namespace: str) -> str:
     """The address of a pod, once it is ready."""
-    node.kubectl("wait", "-n", namespace, "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
+    node.kubectl("wait", "-n", namespace, "--for=condition=Ready", f"pod/{name}", "--timeout=300s")
     return str(node.json("get", "pod", name, "-n", namespace)["status"]["podIP"])
 
 
-def reached_from(node: NodeCluster, name: str, namespace: str, places: list[list[Any]]) -> list[bool]:
-    """Which of these places a pod can connect to."""
-    asked = node.kubectl("exec", name, "-n", namespace, "--", "python3", "-c", ASK, json.dumps(places))
-    found: list[bool] = json.loads(asked)
+def reached_from(node: NodeCluster, name: str, namespace: str, places: list[list[Any]], seconds: int = 3) -> list[bool]:
+    """Which of these places a pod can connect to within some seconds."""
+    ask = ("python3", "-c", ASK, json.dumps(places), str(seconds))
+    found: list[bool] = json.loads(node.kubectl("exec", name, "-n", namespace, "--", *ask))
     return found

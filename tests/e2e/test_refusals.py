@@ -27,7 +27,7 @@ def test_a_run_waits_for_whoever_keeps_its_pods_out(node: NodeCluster, team: str
     assert 'violates PodSecurity "restricted' in told
     assert 'volume "host" uses restricted volume type "hostPath"' in told
     pod_security(node, team, "privileged")
-    eventually(lambda: trainers(node, team), within=120)
+    eventually(lambda: trainers(node, team), within=240)
     limits = rule("LimitRange", {"limits": [{"type": "Container", "max": {"memory": "256Mi"}}]})
     node.apply(limits, namespace=team)
 

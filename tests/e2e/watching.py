@@ -41,6 +41,8 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(3):
+            if not self._lines.alive():  # the API server ends a watch after half an hour or more
+                self._lines.restart()
             try:
                 self._count()
             except (AssertionError, OSError):
@@ -56,7 +58,7 @@ class Watch:
         for pod in self._cluster.json("get", "pods", *role)["items"]:
             address = pod["status"].get("podIP")
             if address:
-                with urllib.request.urlopen(f"http://{address}:{METRICS}/metrics", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://{address}:{METRICS}/metrics", timeout=15) as answer:
                     found = ANSWERED.findall(answer.read().decode())
                 key = key_of(pod)  # a server that ends takes its count away before its agent does
                 self._latest[key] = max(self._latest.get(key, 0), int(sum(map(float, found))))

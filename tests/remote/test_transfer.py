@@ -252,7 +252,7 @@ def test_upload_needs_a_claim(unisd, tmp_path):
 def test_a_pod_that_does_not_run_is_told_in_the_words_of_the_scheduler_and_removed(served, namespace, unisd, tmp_path):
     """The claim of the run was never made: its pod waits for it."""
     run_of(served, namespace)
-    code, _, complaints = unisd("fetch", "demo", "--to", tmp_path, "--timeout", "3")
+    code, _, complaints = unisd("fetch", "demo", "--to", tmp_path, "--timeout", "15")
     assert code == 1
     assert 'persistentvolumeclaim "demo" not found' in complaints
     assert pods(served, namespace) == []

@@ -47,7 +47,7 @@ def install(cluster: Cluster, release: str, values: Values | None = None) -> Non
     """Installs or upgrades one of the two charts and waits until its pods are ready."""
     chart, namespace = RELEASES[release]
     helm(
-        cluster, "upgrade", "--install", release, chart, "-n", namespace, "--wait", "--timeout=5m", values=values or {}
+        cluster, "upgrade", "--install", release, chart, "-n", namespace, "--wait", "--timeout=10m", values=values or {}
     )
 
 
