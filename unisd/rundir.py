@@ -1,13 +1,14 @@
-"""Where a run keeps what: the one place that knows file names inside a run's directory.
+"""Where a run keeps what: every file of its directory, and the folders as paths.
 
-run.json                     the resolved manifest, local paths absolute
+run.json, lock               the manifest, local paths absolute; the process of the local runner that is at work here
 prepared/                    train.jsonl, pool.jsonl (donors), probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json,
                              prepared.json, model (link to the model's directory: what rollout servers load)
 contexts/                    negatives.jsonl, instructions-D.jsonl, samples-ARM.jsonl, contexts.json
-components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, result.json
+components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, probes.jsonl, result.json
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
 report/                      report.json, report.html, report.md with scores-TASK.svg
-stages/NAME/                 log.txt, progress.json, started.json (hash), done.json (hash, seconds, of), failure.json
+stages/NAME/                 log.txt, progress.json, started.json (hash), done.json (hash, seconds, of), failure.json,
+                             endpoint.json (of a training: where its metrics are served)
 
 In a cluster a component may be tried more than once. Attempt N writes below components/ARM/N (train/, evaluate/, and
 stages/train, stages/evaluate in place of stages/NAME) and never into what another attempt wrote.

@@ -17,7 +17,7 @@ class EvaluationSource(Config):
     hub: HubId | None = None
     """Hub dataset id with rows in the task's published schema."""
     revision: Name | None = None
-    """Commit of the hub dataset. Default: the one this release was tested with."""
+    """Commit of the hub dataset. Default: the task's pinned one; the newest, which is told, where none is pinned."""
     path: FilePath | None = None
     """A JSON Lines file, or a folder with `test.jsonl` (or `validation.jsonl`)."""
 
@@ -28,7 +28,7 @@ class Evaluation(Container):
     tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] | None = None
     """Tasks to score, e.g. `[scienceqa, gpqa]` or `[mbpp, humaneval]`. Default: the run's own task."""
     sources: Annotated[list[EvaluationSource], Field(max_length=16)] | None = None
-    """Rows of other tasks than the run's. Default: each task's hub dataset at a pinned revision."""
+    """Rows of other tasks than the run's. Default: each task's hub dataset."""
     perplexity: bool = True
     """Gold-completion and retention perplexity beside the scores. Default true."""
     divergence: bool = False

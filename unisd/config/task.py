@@ -26,7 +26,7 @@ class Source(Config):
     hub: HubId | None = None
     """Hub dataset id with rows in the task's published schema."""
     revision: Name | None = None
-    """Commit of the hub dataset. Default: the one this release was tested with."""
+    """Commit of the hub dataset. Default: the task's pinned one; the newest, which is told, where none is pinned."""
     path: FilePath | None = None
     """A JSON Lines file, or a folder with `train.jsonl` and `test.jsonl` (or `validation.jsonl`)."""
     config_map: ConfigMapKey | None = None
@@ -41,7 +41,7 @@ class Task(Config):
     subset: Literal["sanitized", "full"] | None = None
     """MBPP only: which edition. Default `sanitized`."""
     source: Source | None = None
-    """Where rows come from. Default: the task's hub dataset at a pinned revision."""
+    """Where rows come from. Default: the task's hub dataset."""
     grading: Grading | None = None
     """`custom` only: how completions are graded. Default `none`."""
     pattern: Text | None = None

@@ -1,1 +1,1 @@
-"""A run on a cluster, seen from a terminal: its table and its logs. Needs the extra `operator`, and no torch."""
+"""Runs on a cluster, from a terminal: applied, looked at, files into and out of claims. Needs the extra `operator`."""

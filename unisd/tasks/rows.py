@@ -1,4 +1,4 @@
-"""Raw rows of a task: from the hub at a pinned revision, or from local files in the same published schema.
+"""Raw rows of a task: from the hub at a known commit, or from local files in the same published schema.
 
 Called by every task. Errors name file, line and field. Splits and samples are pure functions of ids and a seed.
 """

@@ -1,1 +1,1 @@
-"""From rows to a trained adapter: batches, forward passes, the trainer, checkpoints."""
+"""From rows to a trained adapter: rows, the phases of a step, the loop around them, checkpoints."""

@@ -20,7 +20,6 @@ from unisd.config.task import EVALUATION_ONLY
 
 LEFT_TO_THE_OPERATOR = (
     "`clip.value` at or above the bound of the chosen divergence (a logarithm), which would never act",
-    "what this release does not run yet (`unisd validate` says which release brings it)",
     "whether `task.pattern` is a regular expression with a group",
     "whether models, revisions, rows, claims, Secrets and ConfigMaps exist, and rows are enough for what is asked",
     "Kubernetes' own types inside `pod` blocks (tolerations, affinity, volumes, …), which the API server checks when "

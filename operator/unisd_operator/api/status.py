@@ -104,7 +104,7 @@ class Progress(Config):
     estimated_remaining_seconds: int | None = None
     """Time left at the pace so far, seconds."""
     metrics: Annotated[dict[str, float], Field(max_length=64)] = {}
-    """Newest metrics of training (docs/metrics.md)."""
+    """Newest metrics of training: unisd/metrics/names.py."""
     last_updated_time: datetime | None = None
     """When `step` last moved."""
 
