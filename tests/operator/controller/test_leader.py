@@ -10,6 +10,8 @@ from unisd_operator import leader
 from unisd_operator.cluster.client import ConflictError, NotFoundError, UnavailableError
 from unisd_operator.leader import Leader
 
+LASTS = 3600.0
+
 
 class Leases:
     """An API server that holds one Lease."""
@@ -54,20 +56,25 @@ class Leases:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds become hundredths."""
-    monkeypatch.setattr(leader, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(leader, "RENEW_SECONDS", 30.0)
-    monkeypatch.setattr(leader, "RETRY_SECONDS", 0.05)
+    """Replicas try at once and have all the time of the world: a Lease runs out when a test says so."""
+    monkeypatch.setattr(leader, "LEASE_SECONDS", LASTS)
+    monkeypatch.setattr(leader, "RENEW_SECONDS", LASTS)
+    monkeypatch.setattr(leader, "RETRY_SECONDS", 0.02)
 
 
 def replica(name: str, elected: Callable[[], None] = lambda: None) -> Leader:
     return Leader(name, "unisd-system", "unisd-operator", elected)
 
 
-def play(*replicas: Leader, leases: Leases, seconds: float) -> None:
+def play(*replicas: Leader, leases: Leases, until: Callable[[], bool] = lambda: True) -> None:
+    """Has replicas try until something is so, and some times more."""
+
     async def main() -> None:
         tasks = [asyncio.create_task(one.run(leases)) for one in replicas]  # type: ignore[arg-type]
-        await asyncio.sleep(seconds)
+        async with asyncio.timeout(120):
+            while not until():
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -84,7 +91,7 @@ def stop_watching(*replicas: Leader) -> None:
 def test_one_of_two_leads_and_is_told_once() -> None:
     leases, told = Leases(), []
     first, second = replica("a", lambda: told.append("a")), replica("b", lambda: told.append("b"))
-    play(first, second, leases=leases, seconds=0.5)
+    play(first, second, leases=leases, until=lambda: bool(told))
     assert told == [leases.holder]
     assert first.leads != second.leads
     assert leases.lease is not None
@@ -95,13 +102,12 @@ def test_one_of_two_leads_and_is_told_once() -> None:
 def test_a_lease_that_is_not_renewed_is_taken_over_once_it_has_run_out() -> None:
     leases = Leases()
     dead, heir = replica("dead"), replica("heir")
-    play(dead, leases=leases, seconds=0.1)
+    play(dead, leases=leases, until=lambda: dead.leads)
     stop_watching(dead)
-    assert leases.lease is not None
-    leases.lease["spec"]["leaseDurationSeconds"] = 1
-    play(heir, leases=leases, seconds=0.5)
+    play(heir, leases=leases)
     assert leases.holder == "dead"
-    play(heir, leases=leases, seconds=1.0)
+    heir._seen_at -= LASTS
+    play(heir, leases=leases, until=lambda: heir.leads)
     assert leases.holder == "heir"
     stop_watching(heir)
 
@@ -109,11 +115,11 @@ def test_a_lease_that_is_not_renewed_is_taken_over_once_it_has_run_out() -> None
 def test_a_lease_that_was_given_back_is_free_at_once() -> None:
     leases = Leases()
     first, second = replica("a"), replica("b")
-    play(first, leases=leases, seconds=0.1)
+    play(first, leases=leases, until=lambda: first.leads)
     asyncio.run(first.release(leases))  # type: ignore[arg-type]
     assert leases.holder == ""
     assert not first.leads
-    play(second, leases=leases, seconds=0.1)
+    play(second, leases=leases, until=lambda: second.leads)
     assert leases.holder == "b"
     stop_watching(second)
 
@@ -122,14 +128,14 @@ def test_a_replica_does_not_lead_while_the_api_server_is_away() -> None:
     leases = Leases()
     leases.away = True
     lonely = replica("a")
-    play(lonely, leases=leases, seconds=0.2)
+    play(lonely, leases=leases)
     assert not lonely.leads
 
 
 def test_another_holders_lease_is_not_given_back() -> None:
     leases = Leases()
     first = replica("a")
-    play(first, leases=leases, seconds=0.1)
+    play(first, leases=leases, until=lambda: first.leads)
     assert leases.lease is not None
     leases.lease["spec"]["holderIdentity"] = "b"
     asyncio.run(first.release(leases))  # type: ignore[arg-type]

@@ -4,20 +4,25 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from unisd_operator.queue import FIRST_RETRY, TransientError, WorkQueue
+from unisd_operator.queue import TransientError, WorkQueue
 
 
 def run(scenario: Callable[[WorkQueue[str]], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await scenario(WorkQueue())
 
     asyncio.run(main())
 
 
-async def until_idle(queue: WorkQueue[str], work: Callable[[str], Awaitable[float | None]], seconds: float) -> None:
+async def until(
+    done: Callable[[], bool], queue: WorkQueue[str], work: Callable[[str], Awaitable[float | None]]
+) -> None:
+    """Works until something is so, and a moment longer, in which nothing more is to happen."""
     task = asyncio.create_task(queue.run(4, work))
-    await asyncio.sleep(seconds)
+    while not done():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -33,7 +38,7 @@ def test_a_key_added_often_is_looked_at_once() -> None:
             queue.add("a")
         queue.add("b")
         assert queue.depth == 2
-        await until_idle(queue, work, 0.1)
+        await until(lambda: len(seen) == 2, queue, work)
         assert sorted(seen) == ["a", "b"]
         assert queue.depth == 0
 
@@ -55,7 +60,7 @@ def test_a_key_is_never_worked_on_twice_at_once_and_again_if_it_was_added_meanwh
             running -= 1
 
         queue.add("a")
-        await until_idle(queue, work, 0.3)
+        await until(lambda: (turns, running) == (2, 0), queue, work)
         assert (most, turns) == (1, 2)
 
     run(scenario)
@@ -68,12 +73,12 @@ def test_an_earlier_time_wins_and_a_later_one_is_passed_over() -> None:
         seen.append(key)
 
     async def scenario(queue: WorkQueue[str]) -> None:
-        queue.add("a", 60)
-        queue.add("a", 0.01)
-        queue.add("a", 60)
-        queue.add("b", 60)
+        queue.add("a", 600)
+        queue.add("b", 600)
         assert queue.depth == 0
-        await until_idle(queue, work, 0.2)
+        queue.add("a", 0.01)
+        queue.add("a", 600)
+        await until(lambda: bool(seen), queue, work)
         assert seen == ["a"]
 
     run(scenario)
@@ -91,7 +96,7 @@ def test_a_turn_that_fails_is_repeated_and_stops_no_other(error: Exception) -> N
     async def scenario(queue: WorkQueue[str]) -> None:
         queue.add("bad")
         queue.add("good")
-        await until_idle(queue, work, FIRST_RETRY + 0.3)
+        await until(lambda: len(seen) == 3, queue, work)
         assert (seen.count("bad"), seen.count("good")) == (2, 1)
 
     run(scenario)
@@ -107,7 +112,7 @@ def test_a_turn_says_when_it_wants_to_be_repeated() -> None:
 
     async def scenario(queue: WorkQueue[str]) -> None:
         queue.add("a")
-        await until_idle(queue, work, 0.3)
+        await until(lambda: turns == 3, queue, work)
         assert turns == 3
 
     run(scenario)
@@ -120,7 +125,7 @@ def test_a_dropped_key_is_not_looked_at() -> None:
     async def scenario(queue: WorkQueue[str]) -> None:
         queue.add("a")
         queue.drop("a")
-        await until_idle(queue, work, 0.05)
+        await until(lambda: True, queue, work)
         assert queue.age == 0
 
     run(scenario)
@@ -135,10 +140,10 @@ def test_what_comes_first_passes_all_that_wait() -> None:
     async def scenario(queue: WorkQueue[str]) -> None:
         for key in ("a", "b", "c"):
             queue.add(key)
-        queue.add("d", 60)
+        queue.add("d", 600)
         queue.add_first("d")
         queue.add_first("c")
-        await until_idle(queue, work, 0.1)
+        await until(lambda: len(seen) == 4, queue, work)
         assert seen == ["d", "c", "a", "b"]
 
     run(scenario)
