@@ -6,7 +6,7 @@ import pytest
 
 from unisd.failures import StageError
 from unisd.job import Job
-from unisd.training.tracking import tracked
+from unisd.training.tracking import refused, tracked
 
 TRACKING = {"wandb": {"project": "unisd-tests", "entity": "lab"}}
 
@@ -38,6 +38,14 @@ def test_a_missing_key_is_told_before_anything_starts(job, monkeypatch):
         tracked(job(tracking=TRACKING)),
     ):
         pass
+
+
+def test_a_service_that_does_not_answer_is_tried_again_and_a_wrong_key_is_not():
+    from wandb.errors import AuthenticationError, CommError
+
+    told = [refused(error) for error in (CommError("timed out"), AuthenticationError("invalid key"))]
+    assert [error.reason for error in told] == ["NonZeroExit", "BadInput"]
+    assert str(told[0]) == "spec.tracking.wandb: timed out; WANDB_MODE=offline does without it"
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ def tracked(job: Job) -> Iterator[None]:
     """Sends the metrics of each step of the job on; does nothing where nobody asked.
 
     Raises:
-        StageError: BadInput, without the package, without a key, or if the service refuses the record.
+        StageError: BadInput, without the package, without a key, or if the service refuses it; NonZeroExit, if the
+            service does not answer.
     """
     if job.spec.tracking is None or job.spec.tracking.wandb is None:
         yield
@@ -47,13 +48,22 @@ def tracked(job: Job) -> Iterator[None]:
             settings=wandb.Settings(console="off", silent=True, x_disable_meta=True, disable_git=True),
         )
     except wandb.Error as error:
-        raise StageError("BadInput", f"spec.tracking.wandb: {error}; WANDB_MODE=offline does without it") from None
+        raise refused(error) from None
     job.progress.follow = lambda step, metrics: record.log(dict(metrics), step=step)
     try:
         yield
     finally:
         job.progress.follow = None
         record.finish()
+
+
+def refused(error: Exception) -> StageError:
+    """Why there is no record: the key or what was asked for, or a service that may be there at the next attempt."""
+    from wandb.errors import AuthenticationError, CommError
+
+    away = isinstance(error, CommError) and not isinstance(error, AuthenticationError)
+    said = f"spec.tracking.wandb: {error}; WANDB_MODE=offline does without it"
+    return StageError("NonZeroExit" if away else "BadInput", said)
 
 
 def _check_key() -> None:
