@@ -17,8 +17,8 @@ from unisd.config.choices import Precision
 from unisd.config.resolve import Arm
 from unisd.config.serving import trains_on_servers
 from unisd.contexts.build import check_written
-from unisd.contexts.induction import assigned
 from unisd.contexts.layout import INSTRUCTIONS
+from unisd.contexts.texts import donors_of, instructions_of, negatives_of, samples_of
 from unisd.failures import StageError
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
@@ -196,8 +196,7 @@ def _table(job: Job, tokenizer: Any) -> list[ReferenceRow] | None:
     examples = load_examples(job.directory.prepared / "train.jsonl")
     if arm.method == "sft":
         return reference_rows(examples, tokenizer, arm.training.max_completion_tokens)
-    drawn = {row["id"]: row["ids"] for row in read_jsonl(job.directory.contexts / f"samples-{arm.name}.jsonl")}
-    return sample_rows(examples, tokenizer, drawn)
+    return sample_rows(examples, tokenizer, samples_of(job, arm))
 
 
 def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict[str, Any], **common: Any) -> StepLoop:
@@ -254,22 +253,16 @@ def _teacher_of(arm: Arm, path: Path) -> Callable[[Any], Teacher]:
 
 
 def _rows(job: Job, tokenizer: Any) -> Rows:
-    arm, prepared = job.required_arm, job.directory.prepared
-    examples = load_examples(prepared / "train.jsonl")
-    donors = {}
-    if arm.objective.agreement is not None and not arm.induces:
-        pool = {example.id: example for example in load_examples(prepared / "pool.jsonl")}
-        chosen = read_json(prepared / f"neighbours-{arm.contexts.source}.json")
-        donors = {identity: [pool[donor] for donor in found] for identity, found in chosen.items()}
-    instructions: dict[str, list[str]] = {}
-    if arm.induces:
-        found = read_jsonl(job.directory.contexts / f"instructions-{arm.contexts.demonstrations_per_context}.jsonl")
-        instructions = assigned(examples, found, arm.contexts.count, job.spec.task.seed)
-    negatives = {}
-    if arm.objective.contrastive is not None:
-        path = job.directory.contexts / "negatives.jsonl"
-        negatives = {row["id"]: row["demonstration"] for row in read_jsonl(path)}
-    return Rows(examples, arm, tokenizer, donors=donors, instructions=instructions, negatives=negatives)
+    arm = job.required_arm
+    examples = load_examples(job.directory.prepared / "train.jsonl")
+    return Rows(
+        examples,
+        arm,
+        tokenizer,
+        donors=donors_of(job, arm),
+        instructions=instructions_of(job, arm, examples),
+        negatives=negatives_of(job, arm),
+    )
 
 
 def _rows_per_step(arm: Arm, checkpoint: Path | None) -> int:

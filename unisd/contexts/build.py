@@ -14,6 +14,7 @@ from unisd.config.resolve import Arm, resolve
 from unisd.contexts import induction
 from unisd.contexts.negatives import negatives
 from unisd.contexts.samples import samples
+from unisd.contexts.texts import NEGATIVES, instructions_name, path_of, samples_name
 from unisd.contexts.writer import Writer, writer_for
 from unisd.failures import StageError
 from unisd.job import Job
@@ -75,11 +76,11 @@ def check_written(job: Job, arm: Arm) -> None:
 
 
 def _needed(arm: Arm) -> list[str]:
-    """The kinds of texts that an arm needs, each by the name of its file."""
+    """The kinds of texts that an arm needs, by name."""
     kinds = {
-        "negatives": arm.objective.contrastive is not None,
-        f"instructions-{arm.contexts.demonstrations_per_context}": arm.induces,
-        f"samples-{arm.name}": arm.method == "ssd",
+        NEGATIVES: arm.objective.contrastive is not None,
+        instructions_name(arm.contexts): arm.induces,
+        samples_name(arm): arm.method == "ssd",
     }
     return [name for name, needed in kinds.items() if needed]
 
@@ -94,9 +95,9 @@ def _kinds(job: Job, writer: Writer) -> dict[str, _Kind]:
             arms.setdefault(name, []).append(arm)
     found = {}
     for name, needing in arms.items():
-        if name == "negatives":
+        if name == NEGATIVES:
             found[name] = _Kind(len(train), partial(_negatives, job, train, writer))
-        elif name.startswith("instructions"):
+        elif name == instructions_name(needing[0].contexts):
             most = len(pool) // needing[0].contexts.demonstrations_per_context
             found[name] = _Kind(most, partial(_instructions, job, (train, pool), writer, needing))
         else:
@@ -107,9 +108,9 @@ def _kinds(job: Job, writer: Writer) -> dict[str, _Kind]:
 def _negatives(job: Job, train: list[Example], writer: Writer, tell: _Tell) -> Json:
     seed = job.spec.task.seed
     found = negatives(train, task_for(job.spec.task), job.spec.contexts, seed, writer=writer, progress=tell)
-    write_jsonl(job.directory.contexts / "negatives.jsonl", found)
+    write_jsonl(path_of(job.directory, NEGATIVES), found)
     having = {row["id"] for row in found}
-    return {"negatives": len(found), "missing": [example.id for example in train if example.id not in having]}
+    return {NEGATIVES: len(found), "missing": [example.id for example in train if example.id not in having]}
 
 
 def _instructions(
@@ -120,13 +121,13 @@ def _instructions(
     contexts, seed = arms[0].contexts, job.spec.task.seed
     found = induction.instructions(pool, contexts, seed, writer=writer, progress=tell)
     induction.assigned(train, found, min(arm.contexts.count for arm in arms), seed)
-    name = f"instructions-{contexts.demonstrations_per_context}"
-    write_jsonl(job.directory.contexts / f"{name}.jsonl", found)
+    name = instructions_name(contexts)
+    write_jsonl(path_of(job.directory, name), found)
     return {name: len(found)}
 
 
 def _samples(job: Job, train: list[Example], writer: Writer, arm: Arm, tell: _Tell) -> Json:
     kept, counts = samples(train, arm, writer, tell)
-    name = f"samples-{arm.name}"
-    write_jsonl(job.directory.contexts / f"{name}.jsonl", kept)
+    name = samples_name(arm)
+    write_jsonl(path_of(job.directory, name), kept)
     return {name: counts}

@@ -1,16 +1,15 @@
 """What the teachers of a run are shown, as text to read: `unisd contexts show`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unisd.config.resolve import Arm, resolve
 from unisd.contexts.build import check_written
-from unisd.contexts.induction import assigned
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.contexts.neighbours import in_contexts
+from unisd.contexts.texts import donors_of, instructions_of, negatives_of
 from unisd.job import Job
 from unisd.prepared import load_examples
-from unisd.rundir import read_json, read_jsonl
 from unisd.tasks.types import Example, Message
 
 
@@ -63,9 +62,8 @@ def _contexts(job: Job, arm: Arm, example: Example) -> list[Shown]:
     for number, messages in enumerate(_auxiliary(job, arm, example), start=1):
         found.append(Shown(f"auxiliary context {number}", messages))
     if arm.objective.contrastive is not None:
-        rows = {row["id"]: row for row in read_jsonl(job.directory.contexts / "negatives.jsonl")}
-        if example.id in rows:
-            wrong = rows[example.id]["demonstration"]
+        wrong = negatives_of(job, arm).get(example.id)
+        if wrong is not None:
             found.append(Shown("negative context", teacher_messages(example, wrong, layout)))
         else:
             found.append(Shown("negative context: none, it leaves the contrastive term", []))
@@ -75,12 +73,8 @@ def _contexts(job: Job, arm: Arm, example: Example) -> list[Shown]:
 def _auxiliary(job: Job, arm: Arm, example: Example) -> list[list[Message]]:
     if arm.objective.agreement is None:
         return []
-    contexts = arm.contexts
     if arm.induces:
-        found = read_jsonl(job.directory.contexts / f"instructions-{contexts.demonstrations_per_context}.jsonl")
-        told = assigned([example], found, contexts.count, job.spec.task.seed)
-        return [induced_messages(example, instruction) for instruction in told[example.id]]
-    pool: Mapping[str, Example] = {other.id: other for other in load_examples(job.directory.prepared / "pool.jsonl")}
-    donors = read_json(job.directory.prepared / f"neighbours-{contexts.source}.json")[example.id]
-    groups = in_contexts([pool[donor] for donor in donors], contexts)
-    return [auxiliary_messages(example, group, contexts.layout) for group in groups]
+        told = instructions_of(job, arm, [example])[example.id]
+        return [induced_messages(example, instruction) for instruction in told]
+    groups = in_contexts(donors_of(job, arm)[example.id], arm.contexts)
+    return [auxiliary_messages(example, group, arm.contexts.layout) for group in groups]
