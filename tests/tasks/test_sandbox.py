@@ -1,5 +1,6 @@
 """Attacks on the sandbox: none of them passes, reaches anything, or keeps anything waiting."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,31 +13,37 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.waiting import eventually
 from tests.tasks.attacks import FORK_BOMB, RIGHT, TESTS, THREADED, TRICKS
 from unisd.tasks.grader import Grader
 from unisd.tasks.grading import ask
 from unisd.tasks.sandbox import Limits, Program, isolation, run_programs
 from unisd.tasks.sandbox.groups import groups, join
 
-LIMITS = Limits(seconds=2.0)
+# A program that ends has time on a machine that stands still for a while, too; one that may not end has little.
+PATIENT, LIMITS = Limits(seconds=60.0), Limits(seconds=2.0)
 
 
 @pytest.fixture(scope="module")
-def grader():
-    """The address of a grader with the same limits."""
-    with Grader(("127.0.0.1", 0), limits=LIMITS) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+def graders():
+    """Addresses of graders, by their limits."""
+    with contextlib.ExitStack() as running:
+        found = {}
+        for limits in (PATIENT, LIMITS):
+            server = running.enter_context(Grader(("127.0.0.1", 0), limits=limits))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            running.callback(server.shutdown)
+            found[limits] = f"127.0.0.1:{server.server_address[1]}"
+        yield found
 
 
 @pytest.fixture(params=["here", "grader"])
-def run(request, grader):
+def run(request, graders):
     """Has one program judged: in this process, and by a grader."""
 
-    def judged(source, tests=TESTS, **program):
+    def judged(source, tests=TESTS, limits=PATIENT, **program):
         wanted = Program(source, tuple(tests), **program)
-        return ask(grader, wanted) if request.param == "grader" else run_programs([wanted], LIMITS)[0]
+        return ask(graders[limits], wanted) if request.param == "grader" else run_programs([wanted], limits)[0]
 
     return judged
 
@@ -50,20 +57,19 @@ def test_right_and_wrong_programs(run):
 
 @pytest.mark.parametrize("source", TRICKS)
 def test_no_trick_passes(run, source):
-    assert run(source).outcome != "passed"
+    assert run(source, limits=LIMITS).outcome != "passed"
 
 
 def test_an_endless_program_is_killed(run):
     started = time.monotonic()
-    assert run("while True: pass").outcome == "timeout"
-    assert time.monotonic() - started < 3 * LIMITS.seconds
+    assert run("while True: pass", limits=LIMITS).outcome == "timeout"
+    assert time.monotonic() - started < 30 * LIMITS.seconds
 
 
 def test_a_fork_bomb_leaves_nothing_running(run):
     before = len(os.listdir("/proc"))
-    assert run(FORK_BOMB).outcome == "timeout"
-    time.sleep(0.2)
-    assert len(os.listdir("/proc")) < before + 10
+    assert run(FORK_BOMB, limits=LIMITS).outcome == "timeout"
+    eventually(lambda: len(os.listdir("/proc")) < before + 10)
 
 
 def test_what_a_test_unfolds_does_not_take_the_machines_memory(run):
@@ -81,10 +87,10 @@ def test_many_processes_have_one_memory_limit():
         "        os.write(writing, b'1')\n        time.sleep(9)\n"
         "time.sleep(1)\ndef f(x):\n    raise ValueError(len(os.read(reading, 99)))"
     )
-    (verdict,) = run_programs([Program(source, TESTS)], Limits(seconds=8.0))
+    (verdict,) = run_programs([Program(source, TESTS)], PATIENT)
     assert verdict.outcome in ("error", "crashed")
     held = re.search(r"ValueError: (\d+)", verdict.message)
-    assert held is None or int(held[1]) * 300 <= 2 * LIMITS.memory_mib
+    assert held is None or int(held[1]) * 300 <= 2 * PATIENT.memory_mib
 
 
 def test_control_groups_leave_nothing_behind(tmp_path):
@@ -100,7 +106,7 @@ def test_control_groups_leave_nothing_behind(tmp_path):
 
 
 def test_endless_output_fills_nothing(run):
-    assert run("import sys\nwhile True: sys.stdout.write('x' * 10**6)").outcome == "timeout"
+    assert run("import sys\nwhile True: sys.stdout.write('x' * 10**6)", limits=LIMITS).outcome == "timeout"
 
 
 def test_large_files_are_refused(run):
@@ -138,13 +144,13 @@ def test_the_network_is_out_of_reach(run):
 
 def test_the_judge_cannot_be_killed_into_a_pass(run):
     source = "import os\ndef f(x):\n    for pid in (1, os.getppid(), -1):\n        try: os.kill(pid, 9)\n        except OSError: pass\n    return 0"
-    assert run(source).outcome != "passed"
+    assert run(source, limits=LIMITS).outcome != "passed"
 
 
 def test_one_program_does_not_reach_the_next():
     spoiler = "import builtins, os\nbuiltins.sum = lambda x: 0\nopen('/tmp/left', 'w').write('x')\n" + RIGHT
     looks = "import os\ndef f(x):\n    return x + 1 if sum([1, 1]) == 2 and not os.path.exists('/tmp/left') else 0"
-    assert [v.outcome for v in run_programs([Program(spoiler, TESTS), Program(looks, TESTS)], LIMITS, 1)] == [
+    assert [v.outcome for v in run_programs([Program(spoiler, TESTS), Program(looks, TESTS)], PATIENT, 1)] == [
         "passed"
     ] * 2
 
