@@ -1,19 +1,21 @@
 """What a trained component leaves: a PEFT directory that loads as it is, with a card that says what it is."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from tests.conftest import document
-from unisd.card import DATA, model_card
+from unisd.card import model_card
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
-from unisd.config.task import EVALUATION_ONLY, TaskName
+from unisd.config.task import EVALUATION_ONLY, Task, TaskName
 from unisd.job import Job
 from unisd.prepared import Prepared
 from unisd.rundir import RunDir, read_json, write_json
 from unisd.sealed import fault_of
+from unisd.tasks.catalog import task_for
 from unisd.training.export import name_base
 
 SCORES = [{"task": "gsm8k", "metric": "accuracy", "score": 0.5, "low": 0.4, "high": 0.6, "items": 100}]
@@ -70,9 +72,16 @@ def test_rows_of_another_repository_are_named(tmp_path):
     assert head_of(card)["datasets"] == ["me/mine"]
 
 
-def test_every_task_that_trains_is_known():
-    trains = set(TaskName.__args__) - EVALUATION_ONLY - {"custom"}
-    assert set(DATA) == trains
+@pytest.mark.parametrize("name", sorted(set(get_args(TaskName)) - EVALUATION_ONLY - {"custom"}))
+def test_every_task_that_trains_tells_its_rows_licence(name):
+    assert task_for(Task(name=name)).hub.licence
+
+
+def test_rows_of_ones_own_have_their_own_licence(tmp_path):
+    own = {"name": "custom", "source": {"path": str(tmp_path / "rows.jsonl")}}
+    card = model_card(job(tmp_path, task=own), prepared(tmp_path))
+    assert "datasets" not in head_of(card)
+    assert "7 rows of a file | content `ffffffffffffffff` | that of your own rows |" in card
 
 
 @pytest.mark.slow

@@ -10,21 +10,12 @@ from typing import Any
 import yaml
 
 from unisd import __version__
-from unisd.config.task import Source
 from unisd.job import Job
 from unisd.prepared import Prepared
 from unisd.rundir import CARD, Json, write_text
+from unisd.tasks.catalog import task_for
 
 _SEE_THERE = "see there"
-DATA: dict[str, tuple[str, str]] = {
-    "scienceqa": ("derek-thomas/ScienceQA", "CC BY-NC-SA 4.0: not for commercial use"),
-    "cos_e": ("Salesforce/cos_e", "BSD 3-Clause; its questions, CommonsenseQA: MIT"),
-    "medmcqa": ("openlifescienceai/medmcqa", "MIT"),
-    "mbpp": ("google-research-datasets/mbpp", "CC BY 4.0"),
-    "toolalpaca": ("Ahren09/ToolAlpaca", "Apache 2.0"),
-    "gsm8k": ("openai/gsm8k", "MIT"),
-}
-"""Where the rows of each task that trains are published, and their licence."""
 
 
 def write_card(directory: Path, job: Job, prepared: Prepared, scores: Sequence[Json] = ()) -> None:
@@ -73,17 +64,17 @@ def _base(job: Job, prepared: Prepared) -> str:
 
 def _dataset(job: Job) -> str | None:
     """The hub's name of the rows; None for rows from a file."""
-    source: Source | None = job.spec.task.source
+    source, hub = job.spec.task.source, task_for(job.spec.task).hub
     if source is not None:
         return source.hub
-    return DATA[job.spec.task.name][0]
+    return hub.name if hub is not None else None
 
 
 def _origins(job: Job, prepared: Prepared) -> list[str]:
     """Base model and rows, each with its version and licence."""
     task, rows = job.spec.task, prepared.values["train"]["rows"]
-    published = DATA.get(task.name)
-    licence = published[1] if published else "that of your own rows"
+    hub = task_for(task).hub
+    licence = hub.licence if hub is not None else "that of your own rows"
     version = "revision" if job.spec.model.name else "content"
     return [
         "| | | version | licence |\n| --- | --- | --- | --- |\n"

@@ -7,7 +7,9 @@ from unisd.tasks.choice_task import ChoiceTask, letter_index, options
 from unisd.tasks.multiple_choice import Question
 from unisd.tasks.rows import HubDataset, RawRow
 
-HUB = HubDataset("Salesforce/cos_e", "validation", config="v1.11")
+HUB = HubDataset(
+    "Salesforce/cos_e", "validation", config="v1.11", licence="BSD 3-Clause; its questions, CommonsenseQA: MIT"
+)
 
 
 def cos_e(config: TaskConfig) -> ChoiceTask:

@@ -26,6 +26,7 @@ class Custom:
     """Rows with prompt and completion; id, negative, answer, choices and tests where the grading wants them."""
 
     name = "custom"
+    hub = None
 
     def __init__(self, config: TaskConfig) -> None:
         self._config = config

@@ -7,7 +7,9 @@ from unisd.config.task import Task as TaskConfig
 from unisd.tasks.rows import HubDataset, RawRow, content_ids, load_rows, sampled, stable_fraction
 from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
 
-HUB = HubDataset("openai/gsm8k", "test", revision="cc7b047b6e5bb11b4f1af84efc572db110a51b3c", config="main")
+HUB = HubDataset(
+    "openai/gsm8k", "test", revision="cc7b047b6e5bb11b4f1af84efc572db110a51b3c", config="main", licence="MIT"
+)
 INSTRUCTION = 'Solve it step by step. Then end with one line that holds "####", a space, and the number alone.'
 _TOLERANCE = 1e-4
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -21,6 +23,7 @@ class Gsm8k:
     """Rows with question and answer, whose last line is `#### N`."""
 
     name = "gsm8k"
+    hub = HUB
     metric = "accuracy"
     instructions: tuple[str, ...] = (INSTRUCTION,)
 

@@ -10,7 +10,10 @@ from unisd.tasks.rows import HubDataset, RawRow
 from unisd.tasks.types import Example, Message
 
 _NAME, _REVISION = "google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
-HUB = {subset: HubDataset(_NAME, "test", revision=_REVISION, config=subset) for subset in ("sanitized", "full")}
+HUB = {
+    subset: HubDataset(_NAME, "test", revision=_REVISION, config=subset, licence="CC BY 4.0")
+    for subset in ("sanitized", "full")
+}
 INSTRUCTION = (
     "Write this function, and nothing else, in one fenced Python block. Include the imports that it needs, and use the "
     "name and arguments that the tests use."

@@ -11,7 +11,9 @@ from unisd.tasks.rows import HubDataset, RawRow
 
 logger = logging.getLogger(__name__)
 
-HUB = HubDataset("openlifescienceai/medmcqa", "validation", revision="91c6572c454088bf71b679ad90aa8dffcd0d5868")
+HUB = HubDataset(
+    "openlifescienceai/medmcqa", "validation", revision="91c6572c454088bf71b679ad90aa8dffcd0d5868", licence="MIT"
+)
 _OPTIONS = ("opa", "opb", "opc", "opd")
 _UNLABELLED = -1
 # A quarter of the explanations begin with the letter of the answer in the published order, which is not the one shown.

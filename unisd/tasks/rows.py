@@ -33,6 +33,8 @@ class HubDataset:
     revision: str | None = None
     """A commit; None takes the newest, which changes with the publisher."""
     config: str | None = None
+    licence: str = ""
+    """The rows' own, for the cards of what is trained on them."""
     held_out: bool = False
     """Whether all rows are for evaluation, however they are split: nothing is trained on them."""
 

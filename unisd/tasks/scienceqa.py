@@ -7,7 +7,12 @@ from unisd.tasks.choice_task import ChoiceTask, numbered, options
 from unisd.tasks.multiple_choice import Question
 from unisd.tasks.rows import HubDataset, RawRow, content_ids
 
-HUB = HubDataset("derek-thomas/ScienceQA", "test", revision="f18b0a70359ebfb41f658fd564208d0355b013f4")
+HUB = HubDataset(
+    "derek-thomas/ScienceQA",
+    "test",
+    revision="f18b0a70359ebfb41f658fd564208d0355b013f4",
+    licence="CC BY-NC-SA 4.0: not for commercial use",
+)
 
 
 def scienceqa(config: TaskConfig) -> ChoiceTask:

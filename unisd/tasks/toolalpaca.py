@@ -17,7 +17,7 @@ from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
 
 logger = logging.getLogger(__name__)
 
-HUB = HubDataset("Ahren09/ToolAlpaca", "test")
+HUB = HubDataset("Ahren09/ToolAlpaca", "test", licence="Apache 2.0")
 _FORMAT = (
     "Use the following format: Thought: you should always think about what to do",
     "Action: the action to take, should be one of the tool names.",
@@ -32,6 +32,7 @@ class ToolAlpaca:
     """Rows with prompt, instruction, golden_answer (calls) and, for training, golden_response (ReAct text)."""
 
     name = "toolalpaca"
+    hub = HUB
     metric = "accuracy"
     instructions: tuple[str, ...] = _FORMAT
 

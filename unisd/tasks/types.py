@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from unisd.tasks.rows import HubDataset
 
 Split = Literal["train", "eval"]
 
@@ -76,6 +79,11 @@ class Task(Protocol):
     @property
     def name(self) -> str:
         """Name of the task."""
+        ...
+
+    @property
+    def hub(self) -> "HubDataset | None":
+        """Where its rows are published; None for rows of one's own."""
         ...
 
     @property
