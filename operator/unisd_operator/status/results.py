@@ -3,8 +3,7 @@
 Both come from containers, so nothing in them is trusted: what cannot be read is not there.
 """
 
-import json
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -14,11 +13,14 @@ from pydantic import BaseModel, ValidationError
 from unisd_operator.api.status import Checkpoint, Component, PolicyVersion, Progress, Rollout, Score, Stage
 from unisd_operator.observed import PodState
 from unisd_operator.status.turn import Turn, but
+from unisd_operator.untrusted import parsed
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_METRICS = 64
 MAX_SCORES = 64
 METER_EVERY = timedelta(seconds=60)
+_LARGEST_INTEGER = 2**53
+"""What every reader of JSON still holds."""
 
 
 def left(pods: Iterable[PodState]) -> Mapping[str, Any] | None:
@@ -34,7 +36,7 @@ def left(pods: Iterable[PodState]) -> Mapping[str, Any] | None:
 def message(text: str) -> Mapping[str, Any]:
     """A termination message as a mapping; empty if it is none."""
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError:
         return {}
     return value if isinstance(value, Mapping) else {}
@@ -135,8 +137,11 @@ def _read(model: type[Model], value: object) -> Model | None:
     if not isinstance(value, Mapping):
         return None
     names = {field.alias or name for name, field in model.model_fields.items()}
+    known = {key: item for key, item in value.items() if key in names}
+    if any(isinstance(item, int) and abs(item) > _LARGEST_INTEGER for item in known.values()):
+        return None
     try:
-        return model.model_validate({key: item for key, item in value.items() if key in names})
+        return model.model_validate(known)
     except ValidationError:
         return None
 
@@ -144,7 +149,8 @@ def _read(model: type[Model], value: object) -> Model | None:
 def _numbers(values: object) -> dict[str, float]:
     if not isinstance(values, Mapping):
         return {}
-    finite = {str(k): float(v) for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+    numbers = {str(key): value for key, value in values.items() if isinstance(value, int | float)}
+    finite = {key: float(value) for key, value in numbers.items() if abs(value) <= sys.float_info.max}
     return dict(list(finite.items())[:MAX_METRICS])
 
 

@@ -21,7 +21,7 @@ def test_progress_is_taken_from_answers_and_its_time_is_the_last_move_of_the_ste
         totalSteps=50,
         progressPercentage=6,
         estimatedRemainingSeconds=90,
-        metrics={**metrics, "bad": float("nan")},
+        metrics={**metrics, "bad": float("nan"), "endless": 10**400},
         lastUpdatedTime="2020-01-01T00:00:00+00:00",
         checkpoint={"step": 2, "time": "2026-01-01T00:00:00+00:00", "path": "runs/0000/c-1/1"},
         policyVersion={"trainer": 3, "rollout": 2},
@@ -43,7 +43,9 @@ def test_progress_is_taken_from_answers_and_its_time_is_the_last_move_of_the_ste
     assert lab.status.progress_percentage == 3
 
 
-@pytest.mark.parametrize("values", [{"step": "many"}, {"metrics": 3}, {}, {"step": -1.5}, {"progress": []}])
+@pytest.mark.parametrize(
+    "values", [{"step": "many"}, {"metrics": 3}, {}, {"step": -1.5}, {"progress": []}, {"step": 10**400}]
+)
 def test_an_answer_that_cannot_be_read_changes_nothing(values: dict[str, Any]) -> None:
     lab = new().training()
     answered(lab, 3, 1)

@@ -186,7 +186,13 @@ def test_a_job_that_reads_scores_says_what_holds_it_up_and_is_not_waited_for_for
 
 
 @pytest.mark.parametrize(
-    "message", ["", "not JSON", "[]", '{"result": 3}', '{"result": {"evaluations": [{"task": 1}]}}']
+    "message",
+    [
+        *("", "not JSON", "[]", '{"result": 3}', "[" * 4096),
+        '{"result": {"evaluations": [{"task": 1}]}}',
+        '{"result": {"evaluations": [{"task": "\\ud800", "metric": "m", "score": 1}]}}',
+        '{"result": {"evaluations": [{"task": "t", "metric": "m", "score": 1, "items": 1' + "0" * 400 + "}]}}",
+    ],
 )
 def test_no_component_succeeds_without_a_score(message: str) -> None:
     lab = new(backoffLimit=0).evaluating()
