@@ -6,11 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
 
+from tests.cluster.waiting import eventually
 from unisd.config.load import plain
 from unisd.execution import process
 from unisd.execution.process import carry_out
@@ -110,7 +110,7 @@ def pod(make_run, tmp_path):
 def test_last_words_of_a_manifest_that_is_refused(pod, tmp_path):
     (tmp_path / "bad.yaml").write_text("kind: SelfDistillRun\nspec: {model: {name: hf_abcdefgh}}\n")
     process, words = pod("prepare", "-f", tmp_path / "bad.yaml", "--directory", tmp_path, HF_TOKEN="hf_abcdefgh")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 65
     told = json.loads(words.read_text())["failure"]
     assert told["reason"] == "BadInput"
@@ -123,15 +123,15 @@ def test_results_say_again_what_the_evaluation_found(pod, make_run):
     write_json(directory.manifest, plain(run))
     arguments = ("results", "-f", directory.manifest, "--directory", directory.root, "--arm", "star-1")
     process, words = pod(*arguments)
-    assert "holds no evaluation of star-1" in process.communicate(timeout=60)[1]
+    assert "holds no evaluation of star-1" in process.communicate(timeout=240)[1]
     assert process.returncode == 65
     scores = [{"task": "cos_e", "metric": "accuracy", "score": 0.5, "low": 0.25, "high": 0.75, "items": 8}]
     write_json(RunDir(directory.root, 2).evaluate("star-1") / "evaluation.json", {"scores": scores})
     process, words = pod(*arguments)
-    assert json.loads(process.communicate(timeout=60)[0]) == scores
+    assert json.loads(process.communicate(timeout=240)[0]) == scores
     assert json.loads(words.read_text()) == {"result": {"evaluations": scores}}
     process, words = pod(*arguments, UNISD_TERMINATION_LOG="/nowhere/at/all")
-    assert "no last words could be left" in process.communicate(timeout=60)[1]
+    assert "no last words could be left" in process.communicate(timeout=240)[1]
     assert process.returncode == 0
 
 
@@ -142,16 +142,14 @@ def test_a_stage_serves_its_progress_and_sigterm_ends_it_with_its_code(pod, make
     asleep = directory.root / "asleep"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    sleeps = f"import pathlib, time\nfrom unisd.execution import process\n\ndef sleep(job):\n    job.progress.update(1, 4)\n    pathlib.Path({str(asleep)!r}).touch()\n    time.sleep(60)\n"
+    sleeps = f"import pathlib, time\nfrom unisd.execution import process\n\ndef sleep(job):\n    job.progress.update(1, 4)\n    pathlib.Path({str(asleep)!r}).touch()\n    time.sleep(600)\n"
     program = f"{sleeps}\nprocess.stage_function = lambda kind: sleep\n{MAIN}"
     arguments = ("prepare", "-f", directory.manifest, "--directory", directory.root)
     child, words = pod(*arguments, program=program, UNISD_METRICS_PORT=str(port))
-    deadline = time.monotonic() + 60
-    while not asleep.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=10))["step"] == 1
+    eventually(asleep.exists)
+    assert json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=120))["step"] == 1
     child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=30)
+    child.communicate(timeout=240)
     assert child.returncode == 75
     assert json.loads(words.read_text())["failure"]["reason"] == "Interrupted"
     assert read_json(directory.stage("prepare") / "failure.json")["reason"] == "Interrupted"

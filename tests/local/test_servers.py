@@ -4,11 +4,11 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.waiting import eventually
 from tests.conftest import manifest
 from unisd.config.load import parse_run
 from unisd.failures import StageError
@@ -63,13 +63,11 @@ def stage(run, name):
 
 
 def pids(path, count):
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        found = [int(line) for line in path.read_text().split()] if path.is_file() else []
-        if len(found) >= count:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"vLLM was not started {count} times")
+    def look():
+        found = [int(line) for line in path.read_text().split()]
+        return found if len(found) >= count else []
+
+    return eventually(look, within=240)
 
 
 def alive(pid):
@@ -95,17 +93,14 @@ def test_stages_share_a_server_that_comes_back_when_it_is_killed_and_goes_with_t
     engine.close()
     last = pids(starts, 3)[-1]
     servers.close()
-    assert not alive(last)
+    eventually(lambda: not alive(last))
 
 
 @pytest.mark.slow
 def test_vllm_that_ends_again_and_again_is_told_with_its_own_words(servers, run, starts):
     starts.with_name("broken").touch()
     servers.environment(stage(run, "train/it-1"), None)
-    deadline = time.monotonic() + 240
-    while servers.failure(stage(run, "train/it-1"), None) is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    failure = servers.failure(stage(run, "train/it-1"), None)
+    failure = eventually(lambda: servers.failure(stage(run, "train/it-1"), None), within=240)
     assert failure["reason"] == "RolloutCrash"
     assert "vLLM ended 3 times" in failure["message"]
     assert "no such card" in failure["message"]

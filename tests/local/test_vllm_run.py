@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from examples.make_tiny_model import make_tiny_model
+from tests.cluster.waiting import eventually
 from tests.conftest import manifest, rows
 from tests.rollouts import vllm_cpu
 from unisd.rundir import RunDir, read_json, read_jsonl
@@ -49,8 +50,9 @@ def test_a_run_on_one_machine(run_file):
     assert read_json(out.stage("train/star-1") / "progress.json")["policyVersion"] == {"trainer": 2, "rollout": 2}
     assert len(read_jsonl(out.trained("star-1") / "probes.jsonl")) == len(steps)
     assert log.count("Application startup complete") == 1, "all stages share one server"
-    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(out.root).encode() in _read(path)]
-    assert not left
+    eventually(
+        lambda: not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(out.root).encode() in _read(path)]
+    )
 
 
 def _read(path):

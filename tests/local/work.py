@@ -31,12 +31,22 @@ def record(assignment: Assignment) -> None:
         with (root / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"x" * 4096)
+    if wish.startswith("beside"):
+        _wait_for_start(root.parent / "events", wish.split()[1])
     if wish.startswith("sleep"):
         Path(root.parent / "asleep").write_text(str(os.getpid()))
         time.sleep(float(wish.split()[1]))
     with (root.parent / "events").open("a") as file:
         file.write(f"end {name} {assignment.device}\n")
     os._exit(0)
+
+
+def _wait_for_start(events: Path, stage: str) -> None:
+    """Until another stage has begun, or for so long that it will not while this one runs."""
+    for _ in range(600):
+        if f"start {stage} " in events.read_text():
+            return
+        time.sleep(0.05)
 
 
 def main() -> None:
