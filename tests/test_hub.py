@@ -66,7 +66,8 @@ from pathlib import Path
 from unisd.config.model import Model
 from unisd.failures import StageError
 from unisd.models import resolve_model
-from unisd.tasks.rows import HubDataset, load_rows
+from unisd.tasks.rows import load_rows
+from unisd.tasks.types import HubDataset
 for ask in (
     lambda: resolve_model(Model(name="lab/model"), Path("/nonexistent")),
     lambda: load_rows(None, HubDataset("lab/rows", "test"), "train", 0),

@@ -7,7 +7,8 @@ import pytest
 from unisd.config.task import Source, Task
 from unisd.failures import StageError
 from unisd.tasks.catalog import task_for
-from unisd.tasks.rows import HubDataset, hub_dataset, load_rows, without_pictures
+from unisd.tasks.rows import hub_dataset, load_rows, without_pictures
+from unisd.tasks.types import HubDataset
 
 GOOD = {
     "id": "1",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import multiple_choice
 from unisd.tasks.multiple_choice import Question
-from unisd.tasks.rows import HubDataset, RawRow, check_unique, load_rows, sampled
-from unisd.tasks.types import Example, Grade, NegativeRequest, Split
+from unisd.tasks.rows import RawRow, check_unique, load_rows, sampled
+from unisd.tasks.types import Example, Grade, HubDataset, NegativeRequest, Split
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import code
-from unisd.tasks.rows import HubDataset, RawRow, check_unique, load_rows, sampled
-from unisd.tasks.types import Example, Grade, NegativeRequest, Split
+from unisd.tasks.rows import RawRow, check_unique, load_rows, sampled
+from unisd.tasks.types import Example, Grade, HubDataset, NegativeRequest, Split
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks.choice_task import ChoiceTask, letter_index, options
 from unisd.tasks.multiple_choice import Question
-from unisd.tasks.rows import HubDataset, RawRow
+from unisd.tasks.rows import RawRow
+from unisd.tasks.types import HubDataset
 
 HUB = HubDataset(
     "Salesforce/cos_e", "validation", config="v1.11", licence="BSD 3-Clause; its questions, CommonsenseQA: MIT"

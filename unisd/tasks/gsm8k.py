@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 
 from unisd.config.task import Task as TaskConfig
-from unisd.tasks.rows import HubDataset, RawRow, content_ids, load_rows, sampled, stable_fraction
-from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+from unisd.tasks.rows import RawRow, content_ids, load_rows, sampled, stable_fraction
+from unisd.tasks.types import Example, Grade, HubDataset, Message, NegativeRequest, Split
 
 HUB = HubDataset(
     "openai/gsm8k", "test", revision="cc7b047b6e5bb11b4f1af84efc572db110a51b3c", config="main", licence="MIT"

@@ -5,8 +5,8 @@ import ast
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import code
 from unisd.tasks.code_task import CodeTask
-from unisd.tasks.rows import HubDataset, RawRow
-from unisd.tasks.types import Example, Message
+from unisd.tasks.rows import RawRow
+from unisd.tasks.types import Example, HubDataset, Message
 
 HUB = HubDataset("openai/openai_humaneval", "test", revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544", held_out=True)
 INSTRUCTION = (

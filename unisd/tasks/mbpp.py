@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import code
 from unisd.tasks.code_task import CodeTask
-from unisd.tasks.rows import HubDataset, RawRow
-from unisd.tasks.types import Example, Message
+from unisd.tasks.rows import RawRow
+from unisd.tasks.types import Example, HubDataset, Message
 
 _NAME, _REVISION = "google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
 HUB = {

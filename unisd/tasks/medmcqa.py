@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks.choice_task import ChoiceTask, numbered
 from unisd.tasks.multiple_choice import Question
-from unisd.tasks.rows import HubDataset, RawRow
+from unisd.tasks.rows import RawRow
+from unisd.tasks.types import HubDataset
 
 logger = logging.getLogger(__name__)
 

@@ -15,28 +15,13 @@ from unisd.config.task import Source
 from unisd.config.task import Task as TaskConfig
 from unisd.failures import StageError
 from unisd.hub import may_be_back
-from unisd.tasks.types import Split
+from unisd.tasks.types import HubDataset, Split
 
 logger = logging.getLogger(__name__)
 Raw = dict[str, Any]
 _EVAL_FILES = ("test.jsonl", "validation.jsonl")
 _EVAL_SPLITS = ("test", "validation")
 _EVAL_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class HubDataset:
-    """Where a task's rows are published."""
-
-    name: str
-    eval_split: str
-    revision: str | None = None
-    """A commit; None takes the newest, which changes with the publisher."""
-    config: str | None = None
-    licence: str = ""
-    """The rows' own, for the cards of what is trained on them."""
-    held_out: bool = False
-    """Whether all rows are for evaluation, however they are split: nothing is trained on them."""
 
 
 @dataclass(frozen=True)

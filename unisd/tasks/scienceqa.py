@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks.choice_task import ChoiceTask, numbered, options
 from unisd.tasks.multiple_choice import Question
-from unisd.tasks.rows import HubDataset, RawRow, content_ids
+from unisd.tasks.rows import RawRow, content_ids
+from unisd.tasks.types import HubDataset
 
 HUB = HubDataset(
     "derek-thomas/ScienceQA",

@@ -12,8 +12,8 @@ from typing import Any
 from unisd.config.task import Task as TaskConfig
 from unisd.tasks import react
 from unisd.tasks.react import Call
-from unisd.tasks.rows import HubDataset, RawRow, content_ids, load_rows, sampled, stable_fraction
-from unisd.tasks.types import Example, Grade, Message, NegativeRequest, Split
+from unisd.tasks.rows import RawRow, content_ids, load_rows, sampled, stable_fraction
+from unisd.tasks.types import Example, Grade, HubDataset, Message, NegativeRequest, Split
 
 logger = logging.getLogger(__name__)
 

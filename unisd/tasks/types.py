@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
-
-if TYPE_CHECKING:
-    from unisd.tasks.rows import HubDataset
+from typing import Any, Literal, Protocol, TypedDict
 
 Split = Literal["train", "eval"]
 
@@ -73,6 +70,21 @@ class NegativeRequest:
     """JSON Schema of the text, the same for all rows of a task; None where it is no JSON."""
 
 
+@dataclass(frozen=True)
+class HubDataset:
+    """Where a task's rows are published."""
+
+    name: str
+    eval_split: str
+    revision: str | None = None
+    """A commit; None takes the newest, which changes with the publisher."""
+    config: str | None = None
+    licence: str = ""
+    """The rows' own, for the cards of what is trained on them."""
+    held_out: bool = False
+    """Whether all rows are for evaluation, however they are split: nothing is trained on them."""
+
+
 class Task(Protocol):
     """A task: rows in the published schema in, prompts, demonstrations and grades out."""
 
@@ -82,7 +94,7 @@ class Task(Protocol):
         ...
 
     @property
-    def hub(self) -> "HubDataset | None":
+    def hub(self) -> HubDataset | None:
         """Where its rows are published; None for rows of one's own."""
         ...
 
