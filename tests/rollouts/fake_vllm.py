@@ -14,7 +14,7 @@ class FakeVllm:
 
     def __init__(self, key="secret"):
         self.key, self.adapters, self.requests, self.slow, self.answered = key, {}, [], 0.0, 0
-        self.asked, self.forms, self.forgetful = [], [], False
+        self.asked, self.forms, self.forgetful, self.at_work = [], [], False, 0
 
     def app(self):
         app = web.Application(middlewares=[self._with_key], client_max_size=1 << 26)
@@ -57,7 +57,11 @@ class FakeVllm:
         body = await request.json()
         if body["model"] != "base" and (self.forgetful or body["model"] not in self.adapters):
             raise web.HTTPNotFound
-        await asyncio.sleep(self.slow if body["prompt"][0] > 1 else 0)
+        self.at_work += 1
+        try:
+            await asyncio.sleep(self.slow if body["prompt"][0] > 1 else 0)
+        finally:
+            self.at_work -= 1
         self.answered += 1
         self.asked.append(body["model"])
         self.forms.append(body.get("response_format"))
