@@ -79,7 +79,7 @@ def _place(metadata: Object) -> tuple[str | None, Role, int]:
     labels = metadata["labels"]
     arm = labels.get(ARM)
     role = cast(Role, sys.intern(labels.get(ROLE, "storage")))
-    return sys.intern(arm) if arm else None, role, int(labels.get(ATTEMPT, 1))
+    return sys.intern(arm) if arm else None, role, _whole_number(labels.get(ATTEMPT, "1"))
 
 
 def _details(kind: str, body: Object) -> dict[str, Any]:
@@ -157,7 +157,12 @@ def _conditions(status: Object) -> dict[str, Object]:
 
 
 def _gpus(containers: Iterable[Object], resource: str) -> int:
-    return sum(int(one.get("resources", {}).get("limits", {}).get(resource, 0)) for one in containers)
+    return sum(_whole_number(one.get("resources", {}).get("limits", {}).get(resource, "0")) for one in containers)
+
+
+def _whole_number(text: str) -> int:
+    """A number as labels and limits have it; 0 for what somebody else wrote there."""
+    return int(text) if text.isdecimal() else 0
 
 
 def _deleted(metadata: Object, grace: int) -> datetime | None:

@@ -19,6 +19,8 @@ from unisd_operator.observed import Answer, ChildState, PodState
 Object = Mapping[str, Any]
 Key = tuple[str, str]
 """Namespace and name of a run."""
+_Owner = tuple[str, str]
+"""Namespace and uid of a run: a label of another namespace's object says nothing of it."""
 
 _REMEMBERED_DELETIONS = 10_000
 
@@ -84,7 +86,7 @@ class Store:
         self._gpu_resource = gpu_resource
         self._runs: dict[Key, _Run] = {}
         self._keys: dict[str, Key] = {}
-        self._children: dict[str, dict[tuple[str, str], _Child]] = {}
+        self._children: dict[_Owner, dict[tuple[str, str], _Child]] = {}
         self._notes: dict[str, Notes] = {}
         self._deleted: deque[str] = deque(maxlen=_REMEMBERED_DELETIONS)
         self._deleted_set: set[str] = set()
@@ -119,27 +121,29 @@ class Store:
         run = metadata.get("labels", {}).get(RUN_UID)
         if run is None or metadata["uid"] in self._deleted_set:
             return None
-        children = self._children.setdefault(run, {})
+        owner = (metadata["namespace"], run)
+        children = self._children.setdefault(owner, {})
         known = children.get((kind, metadata["name"]))
         version = int(metadata["resourceVersion"])
         if known is not None and known.uid == metadata["uid"] and known.version >= version:
             return None
         children[kind, metadata["name"]] = self._child(kind, body, version)
-        return self._keys.get(run)
+        return self._key(owner)
 
     def remove(self, kind: str, body: Object) -> Key | None:
         """Forgets a child that was deleted; the key of its run, if that is known."""
         metadata = body["metadata"]
         self._remember(metadata["uid"])
-        run = metadata.get("labels", {}).get(RUN_UID, "")
-        self._drop(run, kind, metadata["name"], metadata["uid"])
-        return self._keys.get(run)
+        owner = (metadata["namespace"], metadata.get("labels", {}).get(RUN_UID, ""))
+        self._drop(owner, kind, metadata["name"], metadata["uid"])
+        return self._key(owner)
 
     def mark_deleting(self, run: RunResource, child: ChildState) -> None:
         """Takes note that the deletion of a child was accepted."""
-        known = self._children.get(run.uid, {}).get((child.kind, child.name))
+        kin, place = self._kin(run.uid), (child.kind, child.name)
+        known = kin.get(place)
         if known is not None and known.uid == child.uid and isinstance(known.state, ChildState):
-            self._children[run.uid][child.kind, child.name] = known._replace(state=replace(known.state, deleting=True))
+            kin[place] = known._replace(state=replace(known.state, deleting=True))
 
     def all_keys(self) -> list[Key]:
         """All runs."""
@@ -160,12 +164,12 @@ class Store:
 
     def children(self, uid: str) -> tuple[ChildState, ...]:
         """Children of a run other than pods."""
-        found = self._children.get(uid, {}).values()
+        found = self._kin(uid).values()
         return tuple(_whole(child) for child in found if isinstance(child.state, ChildState))
 
     def pods(self, uid: str) -> tuple[PodState, ...]:
         """Pods of a run."""
-        return tuple(c.state for c in self._children.get(uid, {}).values() if isinstance(c.state, PodState))
+        return tuple(c.state for c in self._kin(uid).values() if isinstance(c.state, PodState))
 
     def all_pods(self) -> Iterator[tuple[Key, str, PodState]]:
         """Every pod of a known run, with the run's key and uid."""
@@ -192,12 +196,23 @@ class Store:
                 self._runs.pop(self._keys[uid], None)
                 self._forget(uid)
             return changed
-        for run, kin in list(self._children.items()):
+        for owner, kin in list(self._children.items()):
             for (its, name), child in list(kin.items()):
                 if its == kind and child.uid in gone:
-                    self._drop(run, kind, name, child.uid)
-                    changed |= {self._keys[run]} if run in self._keys else set()
+                    self._drop(owner, kind, name, child.uid)
+                    key = self._key(owner)
+                    changed |= {key} if key is not None else set()
         return changed
+
+    def _key(self, owner: _Owner) -> Key | None:
+        """The key of a run, if it is known and of this namespace."""
+        key = self._keys.get(owner[1])
+        return key if key is not None and key[0] == owner[0] else None
+
+    def _kin(self, uid: str) -> dict[tuple[str, str], _Child]:
+        """The children of a known run, in its own namespace."""
+        key = self._keys.get(uid)
+        return self._children.get((key[0], uid), {}) if key is not None else {}
 
     def _child(self, kind: str, body: Object, version: int) -> _Child:
         if kind == "Pod":
@@ -206,12 +221,12 @@ class Store:
         spec = None if state.spec is None else json.dumps(state.spec, separators=(",", ":")).encode()
         return _Child(state.uid, version, replace(state, spec=None), spec)
 
-    def _drop(self, run: str, kind: str, name: str, uid: str) -> None:
-        kin = self._children.get(run, {})
+    def _drop(self, owner: _Owner, kind: str, name: str, uid: str) -> None:
+        kin = self._children.get(owner, {})
         if (kind, name) in kin and kin[kind, name].uid == uid:
             del kin[kind, name]
         if not kin:
-            self._children.pop(run, None)
+            self._children.pop(owner, None)
 
     def _forget(self, uid: str) -> None:
         self._keys.pop(uid, None)

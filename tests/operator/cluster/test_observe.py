@@ -11,12 +11,20 @@ BORN = "2026-01-01T00:00:00Z"
 def body(kind: str, status: Any = None, spec: Any = None, **metadata: Any) -> dict[str, Any]:
     labels = {"unisd.dev/arm": "star-1", "unisd.dev/role": "train", "unisd.dev/attempt": "2"}
     annotations = {"unisd.dev/hash": "abc"}
-    fixed = {"name": "x", "uid": "u", "creationTimestamp": BORN, "labels": labels, "annotations": annotations}
+    fixed = {"name": "x", "namespace": "ns", "uid": "u", "creationTimestamp": BORN}
+    fixed |= {"labels": labels, "annotations": annotations}
     return {"kind": kind, "metadata": fixed | metadata, "spec": spec or {}, "status": status or {}}
 
 
 def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
     return {"type": kind, "status": status, "lastTransitionTime": "2026-01-01T00:01:00Z", **more}
+
+
+def test_labels_and_limits_of_somebody_else_are_no_trouble() -> None:
+    labels = {"unisd.dev/role": "train", "unisd.dev/attempt": "second"}
+    limits = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1k"}}}]}
+    pod = pod_state(body("Pod", spec=limits, labels=labels), "nvidia.com/gpu")
+    assert (pod.attempt, pod.gpus) == (0, 0)
 
 
 def test_what_every_child_has() -> None:

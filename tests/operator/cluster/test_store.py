@@ -57,6 +57,14 @@ def test_events_that_come_late_are_passed_over() -> None:
     assert versions(known) == [11]
 
 
+def test_an_object_of_another_namespace_is_no_child_whatever_its_labels_say() -> None:
+    known = store()
+    known.put("Service", child(10))
+    assert known.put("Service", child(20, uid="forged", namespace="theirs")) is None
+    assert known.remove("Service", child(21, uid="forged", namespace="theirs")) is None
+    assert versions(known) == [10]
+
+
 def test_a_deleted_child_does_not_come_back_with_a_late_answer() -> None:
     known = store()
     known.put("Service", child(10))

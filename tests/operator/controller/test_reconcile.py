@@ -111,7 +111,7 @@ def job_pod(server: Server, role: str, **status: Any) -> dict[str, Any]:
     """A pod of a role's Job, as the Job's controller would make it."""
     (job,) = [body for (kind, _), body in server.objects.items() if kind == "Job" and body["metadata"]["labels"]["unisd.dev/role"] == role]  # fmt: skip
     template = job["spec"]["template"]
-    metadata = {**template["metadata"], "name": f"{job['metadata']['name']}-x"}
+    metadata = {**template["metadata"], "namespace": "research", "name": f"{job['metadata']['name']}-x"}
     spec = {**template["spec"], "nodeName": "node-a"}
     return server.put({"kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 
