@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from unisd.parcel import ParcelError, pack, size_of, unpack
+from unisd.rundir import own_staging
 
 
 def packed(source: Path) -> bytes:
@@ -85,3 +86,10 @@ def test_what_arrives_is_files_and_folders_in_their_place(tmp_path: Path, name: 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParcelError, match="nothing is not there"):
         pack(tmp_path / "nothing", io.BytesIO())
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    folder(own_staging(tmp_path / "there"))
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    unpack(io.BytesIO(packed(tmp_path / "rows.jsonl")), tmp_path / "there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "there"]

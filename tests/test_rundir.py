@@ -1,10 +1,12 @@
 """Where attempts write, and which attempt's result counts."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from unisd.rundir import RunDir, share, write_json
+from unisd.rundir import RunDir, link, own_staging, share, write_json, write_text
 
 
 @pytest.fixture
@@ -65,3 +67,19 @@ def test_weights_are_for_whoever_may_read_their_directory(tmp_path, directory, w
     file.touch(0o600)
     share(tmp_path / "model")
     assert file.stat().st_mode & 0o777 == weights
+
+
+def test_what_is_being_made_is_of_this_process_on_this_host(tmp_path):
+    staging = own_staging(tmp_path / "prepared.json")
+    assert staging.parent == tmp_path
+    assert staging.name == f".prepared.json.{socket.gethostname()}.{os.getpid()}"
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
+    own_staging(tmp_path / "model").symlink_to(tmp_path / "nowhere")
+    own_staging(tmp_path / "rows.jsonl").write_text("half of a longer te")
+    link(tmp_path / "model", tmp_path)
+    write_text(tmp_path / "rows.jsonl", "whole")
+    assert (tmp_path / "model").resolve() == tmp_path.resolve()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["model", "rows.jsonl"]
+    assert (tmp_path / "rows.jsonl").read_text() == "whole"

@@ -15,7 +15,7 @@ from unisd.config.choices import Precision
 from unisd.config.model import Model
 from unisd.failures import StageError
 from unisd.hub import may_be_back
-from unisd.rundir import read_json, share
+from unisd.rundir import own_staging, read_json, share
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -111,7 +111,7 @@ def _converted(file: Path, target: Path) -> Path:
     """The directory of a `.gguf` file, converted once; complete or absent."""
     if target.is_dir():
         return target
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
+    staging = own_staging(target)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:

@@ -4,11 +4,12 @@
 clusters, nor of what it carries.
 """
 
-import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+from unisd.rundir import own_staging
 
 _ROOT = "content"
 
@@ -38,7 +39,8 @@ def unpack(stream: BinaryIO, target: Path) -> None:
     if target.exists():
         raise ParcelError(f"{target} is there already: remove it, or choose another place")
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    staging = own_staging(target)
+    shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:

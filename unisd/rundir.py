@@ -16,6 +16,7 @@ stages/train, stages/evaluate in place of stages/NAME) and never into what anoth
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,15 @@ CARD = "README.md"
 """The model card, beside weights."""
 
 
+def own_staging(path: Path) -> Path:
+    """Where this process makes what is to stand at `path`, and none of another pod: their process ids are all 1."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file completely or not at all: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging = own_staging(path)
     with staging.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -49,7 +55,8 @@ def share(directory: Path) -> None:
 
 def link(path: Path, target: Path) -> None:
     """Makes a link, in place of one that may be there."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging = own_staging(path)
+    staging.unlink(missing_ok=True)
     staging.symlink_to(target.absolute())
     staging.replace(path)
 
