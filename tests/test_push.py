@@ -55,7 +55,7 @@ def push(run, url, token=TOKEN):
     command = "import sys; from unisd.cli import main; main(['push', '-f', sys.argv[1], '--directory', sys.argv[2]])"
     ended = subprocess.run(
         [sys.executable, "-c", command, str(run / "run.json"), str(run / "run")],
-        env=environment, capture_output=True, text=True, check=False, timeout=120,
+        env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     words = run / "words"
     return ended.returncode, ended.stdout + ended.stderr + (words.read_text() if words.exists() else "")

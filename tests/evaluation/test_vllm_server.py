@@ -20,7 +20,7 @@ from unisd.evaluation.subject import ServedSubject
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 ROWS = Path(__file__).parents[2] / "examples/data/cos_e"
 TASK = Task(name="cos_e", source=Source(path=str(ROWS)), max_eval_examples=3)
-START_SECONDS = 900
+START_SECONDS = 1800
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def url(tmp_path_factory):
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, 15)
-            process.wait(timeout=60)
+            process.wait(timeout=240)
 
 
 def _wait(health, process, log):

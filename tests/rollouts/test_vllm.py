@@ -102,7 +102,7 @@ class Replicas:
 
 
 def wait_until_ready(url):
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + 1800
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
             return
