@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from unisd.failures import EXIT_CODES
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unisd.config.run import SelfDistillRun
     from unisd.stages import Stage
 
@@ -24,6 +26,13 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Prints a line where it is no output."""
     print(text, file=sys.stderr)  # noqa: T201
+
+
+def console_of_stdout() -> "Console":
+    """The terminal, or lines wide enough for a file or a pipe."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=140)
 
 
 def load(path: Path, cluster: bool = False) -> "SelfDistillRun | None":

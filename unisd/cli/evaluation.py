@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from unisd.cli.console import BAD_INPUT, Commands, complain, made
+from unisd.cli.console import BAD_INPUT, Commands, complain, console_of_stdout, made
 from unisd.cli.flags import count, listed, not_negative, sources_of, values_of
-from unisd.cli.local import console_of_stdout
 from unisd.cli.stage import run_stage
 from unisd.config.choices import Grading, Precision
 from unisd.experiments.flags import spellings

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unisd.cli.cluster import add_cluster, on_cluster
-from unisd.cli.console import BAD_INPUT, Commands, complain, made, say, stages_of
+from unisd.cli.console import BAD_INPUT, Commands, complain, console_of_stdout, made, say, stages_of
 from unisd.cli.flags import add_flags, check_given, count, listed, parsed_runs, sources_of, values_of, written
-from unisd.cli.local import console_of_stdout, show_stages, summarise
+from unisd.cli.local import show_stages, summarise
 from unisd.experiments.flags import FLAGS, spellings
 from unisd.experiments.modes import MODES
 

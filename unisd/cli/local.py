@@ -1,11 +1,19 @@
 """`unisd run`: a manifest on this machine, by the local runner."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unisd.cli.console import BAD_INPUT, INTERRUPTED, Commands, complain, load, made, stages_of
+from unisd.cli.console import (
+    BAD_INPUT,
+    INTERRUPTED,
+    Commands,
+    complain,
+    console_of_stdout,
+    load,
+    made,
+    stages_of,
+)
 from unisd.cli.flags import count, whole
 
 if TYPE_CHECKING:
@@ -98,13 +106,6 @@ def _machine(run: "SelfDistillRun", devices: int, options: argparse.Namespace) -
     per_device: int | None = options.per_device
     places = devices * (per_device or 0)
     return Options(devices, options.parallelism or places or run.spec.parallelism, per_device or 1)
-
-
-def console_of_stdout() -> "Console":
-    """The terminal, or lines wide enough for a file or a pipe."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=140)
 
 
 def summarise(console: "Console", directory: Path) -> None:
