@@ -198,7 +198,7 @@ def test_a_browser_draws_every_plot_and_says_nothing(report, tmp_path):
             [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
              "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / size}",
              "--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", f"--window-size={size}", "--dump-dom", f"file://{page}"],
-            capture_output=True, text=True, check=True, timeout=180,
+            capture_output=True, text=True, check=True, timeout=600,
         )  # fmt: skip
         told = json.loads(re.search(r"<title>(.*?)</title>", done.stdout).group(1).replace("&quot;", '"'))
         assert told == {"plots": 17, "drawn": 17, "stolen": 0, "wide": False, "spilt": 0, "outside": []}

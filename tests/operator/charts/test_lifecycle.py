@@ -95,9 +95,10 @@ def test_operator_first(installed: tuple[Cluster, Process]) -> None:
 def test_resource_first(installed: tuple[Cluster, Process]) -> None:
     cluster, process = installed
 
-    uninstall(cluster, "unisd-crds")
-    cluster.kubectl("delete", "crd", "selfdistillruns.unisd.dev", f"--timeout={DEADLINE}s")
-    _only_claims_are_left(cluster)
+    with restarted(process):
+        uninstall(cluster, "unisd-crds")
+        cluster.kubectl("delete", "crd", "selfdistillruns.unisd.dev", f"--timeout={DEADLINE}s")
+        _only_claims_are_left(cluster)
     _uninstall_operator(cluster, process)  # which may have ended by itself: what it watched is gone
     assert not children(cluster, TEAM, LEFT)
 
@@ -105,7 +106,8 @@ def test_resource_first(installed: tuple[Cluster, Process]) -> None:
 def test_namespaces_first(installed: tuple[Cluster, Process]) -> None:
     cluster, process = installed
 
-    cluster.kubectl("delete", "namespace", TEAM, f"--timeout={DEADLINE}s")
+    with restarted(process):
+        cluster.kubectl("delete", "namespace", TEAM, f"--timeout={DEADLINE}s")
     assert process.alive(), process.log()
     cluster.kubectl("delete", "namespace", NAMESPACE, f"--timeout={DEADLINE}s")
     process.stop(within=DEADLINE)

@@ -19,6 +19,7 @@ from typing import Self
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.waiting import PATIENCE
 
 _HOP = {"host", "connection", "transfer-encoding", "content-length", "keep-alive"}
 
@@ -43,7 +44,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), "the proxy did not start"
+        assert self._ready.wait(PATIENCE), "the proxy did not start"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
