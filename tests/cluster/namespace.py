@@ -43,17 +43,20 @@ class Addresses:
     """The node's pods, a subnet."""
 
 
-def random_addresses() -> Addresses:
-    """Addresses that another node hardly has at the same time."""
-    prefix = f"198.{18 + secrets.randbelow(2)}.{secrets.randbelow(256)}"
-    return Addresses(f"{prefix}.1", f"{prefix}.2", f"{prefix}.128/25")
+def free_addresses() -> Addresses:
+    """Addresses that no other node has now."""
+    taken = run("ip", "address")
+    while True:
+        prefix = f"198.{18 + secrets.randbelow(2)}.{secrets.randbelow(256)}"
+        if f" {prefix}.1/" not in taken:
+            return Addresses(f"{prefix}.1", f"{prefix}.2", f"{prefix}.128/25")
 
 
 class Namespace:
     """Namespaces of one node, made by `start`, which runs a program that ends with the household."""
 
     def __init__(self, start: Callable[..., Process], folder: Path):
-        self.addresses = random_addresses()
+        self.addresses = free_addresses()
         ready = folder / "namespace"
         first = start("namespace", *UNSHARE, "sh", "-c", INIT, ready)
         eventually(lambda: ready.exists() or not first.alive())

@@ -58,7 +58,9 @@ def test_a_pod_finds_others_by_name_and_through_services(node_cluster: NodeClust
     ask = "import urllib.request as r; print(r.urlopen('http://web/hostname', timeout=20).status)"
     api = "import socket; socket.create_connection(('kubernetes.default.svc', 443), 20)"
     node_cluster.kubectl("wait", "-n", place, "--for=condition=Ready", "pod/server", "--timeout=180s")
-    node_cluster.apply(pod("client", "python3", "-c", f"{ask}\n{api}"), namespace=place)
+    client = pod("client", "python3", "-c", f"{ask}\n{api}")
+    client["spec"]["restartPolicy"] = "OnFailure"  # it may be there before the node's rules for the Service
+    node_cluster.apply(client, namespace=place)
 
     assert ends(node_cluster, place, "client")["exitCode"] == 0, node_cluster.kubectl("logs", "client", "-n", place)
     assert node_cluster.kubectl("logs", "client", "-n", place) == "200\n"
