@@ -47,6 +47,11 @@ CHOICES = ("a dog", "bank", "cat", "dance", "earth")
         ("Answer: \u201cB\u201d", "B"),
         ("Answer: \uff08B\uff09", "B"),
         ("Answer: $\\boxed{B}$", "B"),
+        ("Answer: `B`", "B"),
+        ("The answer is `D`.", "D"),
+        ("The correct answer: B", "B"),
+        ("My final answer: C", "C"),
+        ("A wrong answer: B", None),
     ],
 )
 def test_extraction(text, letter):
@@ -111,5 +116,7 @@ def test_no_negative_where_all_options_say_the_same():
 
 
 def test_a_letter_is_an_options_letter_also_where_it_is_anothers_text():
+    assert mc.extract("Answer: Washington D.C.", ("Washington D.C.", "`print`")) == "A"
+    assert mc.extract("Answer: print", ("Washington D.C.", "`print`")) == "B"
     assert mc.extract("Answer: A", ("B", "A")) == "A"
     assert mc.extract("Answer: **b**.", ("B", "A")) == "B"

@@ -65,13 +65,15 @@ def demonstration(explanation: str, letter: str) -> str:
     return f"Reasoning: {explanation}\nAnswer: {letter}" if explanation else f"Answer: {letter}"
 
 
-_ANSWER_LINE = re.compile(r"^[\s>*_#-]*(?:final\s+)?answer[\s*_]*[:=\uff1a][\s*_]*(.*)$", re.IGNORECASE)
-_OPENING, _CLOSING = r"\s*_\"'(\[{$\u201c\u2018\uff08", r"\s*_\"')\]}$\u201d\u2019\uff09.,:;!-"
+_ANSWER_LINE = re.compile(
+    r"^[\s>*_#`-]*(?:(?:the|my)\s+)?(?:(?:final|correct|right)\s+)?answer[\s*_`]*[:=\uff1a][\s*_]*(.*)$", re.IGNORECASE
+)
+_OPENING, _CLOSING = r"\s*_`\"'(\[{$\u201c\u2018\uff08", r"\s*_`\"')\]}$\u201d\u2019\uff09.,:;!-"
 _LETTER = re.compile(rf"^[{_OPENING}]*(?:\\boxed\{{|option\s+)?([A-Za-z])(?:[{_CLOSING}]|$)", re.IGNORECASE)
 # Several letters in a row name no option: "B and C", "A, B or D".
 _SEVERAL = re.compile(r"^\W*[A-Z](?:\W*(?:,|/|&|;|\band\b|\bor\b)\W*[A-Z])+\W*$", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer\s+is\s*:?[\s*_\"'(\[]*(?:option\s+)?([A-Z])\b(?!['’])(?:[*_\"')\].,:;!]|\s*$|\s*\n)", re.IGNORECASE
+    r"\banswer\s+is\s*:?[\s*_`\"'(\[]*(?:option\s+)?([A-Z])\b(?!['’])(?:[*_`\"')\].,:;!]|\s*$|\s*\n)", re.IGNORECASE
 )
 
 
@@ -95,19 +97,24 @@ def _letter_in(text: str, letters: str, choices: Sequence[str]) -> str | None:
 
     A letter alone is the option's letter, also where it is the text of another one.
     """
-    plain = text.strip().strip("*_\"'.").lower()
+    plain = _bare(text)
     if len(plain) == 1 and plain.upper() in letters:
         return plain.upper()
-    matching = [letters[index] for index, choice in enumerate(choices) if choice.lower() == plain]
+    matching = [letters[index] for index, choice in enumerate(choices) if _bare(choice) == plain]
     if len(matching) == 1:
         return matching[0]
     found = None if _SEVERAL.match(text) else _LETTER.match(text)
     if not found or found.group(1).upper() not in letters:
         return None
-    rest = text[found.end(1) :].strip("*_\"' ")
+    rest = text[found.end(1) :].strip("*_`\"' ")
     if found.group(1) in "aAI" and rest and rest[0].isalpha():
         return None
     return found.group(1).upper()
+
+
+def _bare(text: str) -> str:
+    """A text without what may stand around it, in lower case."""
+    return text.strip().strip("*_`\"'.").lower()
 
 
 def grade(example: Example, completion: str) -> Grade:
