@@ -83,7 +83,7 @@ def test_of_two_processes_one_brings_the_policy_and_each_asks_for_its_own_rows(v
     carry_out(run, directory, "prepare")
     write_json(directory.manifest, plain(run))
     write_json(tmp_path / "cases.json", [{"root": str(directory.root)}])
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ranks = [str(ROOT / "tests/training/ranks.py"), str(tmp_path / "cases.json")]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run([*command, *ranks], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
