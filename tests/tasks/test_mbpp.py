@@ -74,6 +74,9 @@ def test_broken_rows(tmp_path, fields, told):
         ("```Python3.11\na = 1\n```", "a = 1"),
         ("Sure:\r\n```python\r\na = 1\r\n```", "a = 1\r"),
         ("```python\na = 1", "a = 1"),
+        ("1. This:\n   ```python\n   if a:\n       b = 1\n   ```\n2. Done.", "if a:\n    b = 1"),
+        ("  ```python\n  a = 1\n```", "a = 1"),
+        ('```python\ndef f():\n    """\n    ```\n    """\n```', 'def f():\n    """\n    ```\n    """'),
         ("", None),
     ],
 )

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Sequence
+from textwrap import dedent
 
 from unisd.tasks.grading import verdicts
 from unisd.tasks.rows import stable_fraction
@@ -17,14 +18,17 @@ MISTAKES = (
     "a wrong return value",
 )
 _CONFESSION = re.compile(r"#.*\b(?:bug|mistake|wrong|incorrect|off.by.one|missing)", re.IGNORECASE)
-_FENCE = re.compile(r"```([A-Za-z0-9_+.-]*)[^\S\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+# A fence ends as far in as it began, as in a list, or at the margin.
+_FENCE = re.compile(
+    r"((?:^[^\S\n]+)?)```([A-Za-z0-9_+.-]*)[^\S\n]*\n(.*?)(?:\n(?:\1)?```|\Z)", re.DOTALL | re.MULTILINE
+)
 
 _PYTHON = re.compile(r"py(?:thon)?[0-9.]*", re.IGNORECASE)
 
 
 def extract(completion: str) -> str | None:
     """The program of a completion: the last Python fence, else the first fence, else the text itself."""
-    fences = _FENCE.findall(completion)
+    fences = [(language, dedent(body) if indent else body) for indent, language, body in _FENCE.findall(completion)]
     python = [body for language, body in fences if _PYTHON.fullmatch(language)]
     if python:
         return str(python[-1])
