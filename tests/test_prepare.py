@@ -122,6 +122,21 @@ def test_too_few_negatives_are_an_error(make_run, carry_out):
         carry_out(run, directory, "contexts")
 
 
+def test_the_commit_of_a_hub_dataset_is_recorded(make_run, carry_out, tmp_path, monkeypatch):
+    """A folder in the hub's form takes the way of a hub id."""
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    run, directory = make_run(4)
+    carry_out(run, directory, "prepare")
+    assert set(load_prepared(directory.prepared).values["revisions"]) == {"model", "rows"}
+    shutil.copytree(tmp_path / "data", tmp_path / "published/rows")
+    run, directory = make_run(4, task={"source": {"hub": "published/rows", "revision": "a" * 40}})
+    carry_out(run, directory, "prepare")
+    assert load_prepared(directory.prepared).values["revisions"]["dataset"] == f"published/rows@{'a' * 40}"
+
+
 def test_what_was_retrieved_is_kept_for_other_runs(make_run, carry_out, cache):
     """Embedding a large task takes long; another run on the same claim has it."""
     run, directory = make_run(8)

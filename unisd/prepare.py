@@ -15,7 +15,7 @@ from typing import Any
 from unisd.chat import prompt_ids
 from unisd.config.resolve import Arm, evaluated_tasks, resolve
 from unisd.config.run import RunSpec
-from unisd.config.task import Contexts, Task
+from unisd.config.task import Contexts, Source, Task
 from unisd.contexts.induction import check_sets
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.contexts.neighbours import in_contexts, neighbours
@@ -25,7 +25,7 @@ from unisd.kept import kept_rows
 from unisd.models import cache_directory, content_digest, load_tokenizer, positions_of, resolve_model
 from unisd.rundir import link, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
-from unisd.tasks.rows import stable_fraction
+from unisd.tasks.rows import pinned, stable_fraction
 from unisd.tasks.types import Example
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def prepare(job: Job) -> None:
     tokenizer = load_tokenizer(model.path)
     job.progress.update(1, 4)
     try:
+        spec = spec.model_copy(update={"task": pinned(spec.task, task_for(spec.task).hub)})
         train, probe, evaluation = _examples(spec)
         donors = _donors(spec, train)
         job.progress.update(2, 4)
@@ -76,10 +77,19 @@ def prepare(job: Job) -> None:
             "promptLimit": limit,
             "longestPrompt": max(sizes[example.id] for example in kept),
             "instructions": list(task_for(spec.task).instructions),
-            "revisions": {"model": f"{model.source}@{model.digest}", "rows": _digest(out, tables)},
+            "revisions": {
+                "model": f"{model.source}@{model.digest}",
+                **_dataset(spec.task.source),
+                "rows": _digest(out, tables),
+            },
         },
     )
     job.progress.update(4, 4)
+
+
+def _dataset(source: Source | None) -> dict[str, str]:
+    """The hub dataset of the run's task with its commit, where its rows come from one."""
+    return {"dataset": f"{source.hub}@{source.revision}"} if source is not None and source.hub is not None else {}
 
 
 def _digest(directory: Path, names: Iterable[str]) -> str:

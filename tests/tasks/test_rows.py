@@ -7,7 +7,7 @@ import pytest
 from unisd.config.task import Source, Task
 from unisd.failures import StageError
 from unisd.tasks.catalog import task_for
-from unisd.tasks.rows import hub_dataset, load_rows, without_pictures
+from unisd.tasks.rows import hub_dataset, load_rows, pinned, without_pictures
 from unisd.tasks.types import HubDataset
 
 GOOD = {
@@ -107,6 +107,19 @@ def test_a_tasks_own_dataset_keeps_its_configuration_under_another_commit():
     assert hub_dataset("a/b", "new", own) == HubDataset("a/b", "validation", revision="new", config="v1")
     assert hub_dataset("a/b", None, own) == own
     assert hub_dataset("c/d", None, own) == HubDataset("c/d", "test")
+
+
+def test_a_task_is_pinned_to_the_commit_of_its_dataset(tmp_path):
+    """So that training and evaluation rows are of one commit, and it can be told which."""
+    own = HubDataset("a/b", "test", revision="a" * 40)
+    assert pinned(Task(name="gsm8k"), own).source == Source(hub="a/b", revision="a" * 40)
+    other = Task(name="gsm8k", source=Source(hub="c/d", revision="b" * 40), seed=3)
+    assert pinned(other, own) == other
+    local = Task(name="gsm8k", source=Source(path=str(tmp_path)))
+    assert pinned(local, own) == local
+    assert pinned(Task(name="custom"), None) == Task(name="custom")
+    with pytest.raises((ValueError, StageError), match="unisd-no/such cannot be loaded"):
+        pinned(Task(name="gsm8k", source=Source(hub="unisd-no/such", revision="main")), own)
 
 
 def test_bytes_that_are_no_text(tmp_path):

@@ -6,6 +6,7 @@ Called by every task. Errors name file, line and field. Splits and samples are p
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ Raw = dict[str, Any]
 _EVAL_FILES = ("test.jsonl", "validation.jsonl")
 _EVAL_SPLITS = ("test", "validation")
 _EVAL_SHARE = 0.1
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,17 @@ def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed:
     """
     if source is not None and source.path is not None:
         return _local(Path(source.path), split, seed, whole=hub is not None and hub.held_out)
-    if source is not None and source.hub is not None:
-        return _hub(hub_dataset(source.hub, source.revision, hub), split)
-    if hub is None:
+    published = _published(source, hub)
+    if published is None:
         raise ValueError("spec.task.source: this task has no dataset of its own; give a path or a hub id")
-    return _hub(hub, split)
+    return _hub(published, split)
+
+
+def _published(source: Source | None, own: HubDataset | None) -> HubDataset | None:
+    """The hub dataset that rows come from; None for rows from elsewhere."""
+    if source is None:
+        return own
+    return None if source.hub is None else hub_dataset(source.hub, source.revision, own)
 
 
 def hub_dataset(name: str, revision: str | None, own: HubDataset | None) -> HubDataset:
@@ -137,19 +145,53 @@ def _divided(rows: Sequence[RawRow], split: Split, seed: int) -> list[RawRow]:
     return kept
 
 
+def pinned(config: TaskConfig, own: HubDataset | None) -> TaskConfig:
+    """A task at the commit that its hub dataset has now, so that all its rows are of one; others as they are.
+
+    Raises:
+        ValueError, StageError: as `load_rows`.
+    """
+    hub = _published(config.source, own)
+    if hub is None:
+        return config
+    return config.model_copy(update={"source": Source(hub=hub.name, revision=_commit(hub))})
+
+
+def _commit(hub: HubDataset) -> str:
+    """The commit of a dataset's branch or tag; that of its main branch is told, so that it can be pinned."""
+    if hub.revision is not None and _COMMIT.fullmatch(hub.revision):
+        return hub.revision
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+
+    try:
+        commit = str(HfApi().dataset_info(hub.name, revision=hub.revision).sha)
+    except (HTTPError, OSError, ValueError) as error:
+        raise _not_to_be_had(hub, error) from None
+    if hub.revision is None:
+        logger.warning(
+            "%s is taken at commit %s; set task.source.revision to it to have the same rows again", hub.name, commit
+        )
+    return commit
+
+
+def _not_to_be_had(hub: HubDataset, error: Exception) -> Exception:
+    said = (
+        f"spec.task.source: {hub.name} cannot be loaded ({type(error).__name__}): check the network and HF_TOKEN, "
+        "or give rows in the same schema as source.path"
+    )
+    return StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)
+
+
 def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
     from datasets import load_dataset
     from httpx2 import HTTPError
 
+    revision = _commit(hub)
     try:
-        revision = hub.revision or _newest_commit(hub.name)
         splits = load_dataset(hub.name, hub.config, revision=revision)
     except (HTTPError, OSError, ValueError) as error:
-        said = (
-            f"spec.task.source: {hub.name} cannot be loaded ({type(error).__name__}): check the network and HF_TOKEN, "
-            "or give rows in the same schema as source.path"
-        )
-        raise (StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)) from None
+        raise _not_to_be_had(hub, error) from None
     names = ("train",) if split == "train" else tuple(dict.fromkeys((hub.eval_split, *_EVAL_SPLITS)))
     wanted = next((name for name in names if name in splits), None)
     if wanted is None:
@@ -166,15 +208,6 @@ def without_pictures(table: Any) -> Any:
         if isinstance(feature, Image):
             table = table.cast_column(name, Image(decode=False))
     return table
-
-
-def _newest_commit(name: str) -> str:
-    """The commit that a dataset's main branch stands at, told so that it can be pinned."""
-    from huggingface_hub import HfApi
-
-    commit = str(HfApi().dataset_info(name).sha)
-    logger.warning("%s is taken at commit %s; set task.source.revision to it to have the same rows again", name, commit)
-    return commit
 
 
 def stable_fraction(text: str, seed: int) -> float:
