@@ -317,7 +317,7 @@ def pattern_problems(task: Task) -> Iterator[Problem]:
     try:
         if not re.compile(pattern, re.MULTILINE).groups:
             yield Problem(field, "has no group: put the answer in parentheses, e.g. '#### (.+)'", pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         yield Problem(field, f"is no regular expression: {error}", pattern)
 
 

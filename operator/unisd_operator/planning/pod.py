@@ -172,7 +172,7 @@ def _pod_security(settings: Settings) -> Object:
 def _placement(plan: PodPlan, blocks: Sequence[Pod]) -> dict[str, Any]:
     """Where the pod may run."""
     given = _joined(blocks, "tolerations")
-    named = {toleration.get("key") for toleration in given}
+    named = [toleration.get("key") for toleration in given]
     lost = [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS}
         for key in _LOST_NODE

@@ -137,8 +137,8 @@ def _pods(item: Object) -> int:
 
 def _gpus(item: Object, settings: Settings) -> int:
     containers = item["spec"]["template"]["spec"]["containers"]
-    limits = [one.get("resources", {}).get("limits", {}) for one in containers]
-    return sum(int(limit.get(settings.gpu_resource, 0)) for limit in limits)
+    limits = [str(one.get("resources", {}).get("limits", {}).get(settings.gpu_resource, "0")) for one in containers]
+    return sum(int(limit) if limit.isdecimal() else 0 for limit in limits)
 
 
 def _document(item: Object) -> str:

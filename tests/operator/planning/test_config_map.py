@@ -19,6 +19,10 @@ def test_pods_read_a_manifest_that_parses() -> None:
     assert parse_run(data).spec.components == run.spec.components
 
 
+def test_a_blank_block_is_none() -> None:
+    assert spec_of(outputs=None)["outputs"] is None
+
+
 def test_what_may_change_while_a_run_lives_does_not_stand_in_it() -> None:
     changing = {"suspend": True, "parallelism": 4, "backoffLimit": 0, "activeDeadlineSeconds": 60}
     more = {"preRunningDeadlineSeconds": 60, "progressDeadlineSeconds": 60, "ttlSecondsAfterFinished": 1}

@@ -65,6 +65,8 @@ def test_no_pod_waits_five_minutes_on_a_lost_node() -> None:
     own = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 600, "effect": "NoExecute"}
     given = train_pod(trainer={"pod": {"tolerations": [own]}})["spec"]["tolerations"]
     assert [one["tolerationSeconds"] for one in given] == [600, 30]
+    refused = {"key": [{}]}
+    assert refused in train_pod(trainer={"pod": {"tolerations": [refused]}})["spec"]["tolerations"]
 
 
 def test_every_cache_lies_in_the_one_writable_place() -> None:

@@ -56,6 +56,8 @@ def test_gpus_are_counted_by_what_pods_ask_for() -> None:
     assert inside["star-1"] == Gpus("star-1", 0, 1, 1)
     none = _gpus(trainer={"resourcesPerNode": {"limits": {"nvidia.com/gpu": "0"}}})
     assert none["sft-1"] == Gpus("sft-1", 0, 0, 1)
+    refused = _gpus(trainer={"resourcesPerNode": {"limits": {"nvidia.com/gpu": "0.5"}}})
+    assert refused["sft-1"] == none["sft-1"]
 
 
 @pytest.mark.parametrize(("parallelism", "most"), [(1, 3), (2, 4), (9, 4)])
