@@ -44,6 +44,7 @@ def test_what_is_wrong_is_said_of_the_flag(tiny_model, capsys, monkeypatch, cach
         (["--model", "m", "--task", "mbpp,mbpp-full"], "--task: mbpp-full is the task mbpp, which stands there"),
         (["--model", "m", "--task", "cos_e", "--source", "mbpp=rows"], "--source: mbpp is none of --task: cos_e"),
         (["--model", "m", "--task", "cos_e", "--grading", "exact"], "belong to task custom"),
+        (["--model", "m", "--task", "cos_e,gsm8k", "--structured"], "--structured: answers to gsm8k have no form"),
         (["--model", "m", "--task", "custom", "--grading", "regex"], "--pattern: grading regex needs a pattern"),
         (["--model", "m", "--task", "custom", "--grading", "regex", "--pattern", "("], "--pattern: is no regular"),
         (["--model", "m", "--task", "custom", "--grading", "regex", "--pattern", "a"], "--pattern: has no group"),

@@ -120,6 +120,18 @@ def test_the_two_forms_of_train_do_not_mix(capsys):
         assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["train/checkpoint-2", "3/train/checkpoint-2", "train/result.json"])
+def test_a_training_that_must_be_resumed_needs_a_checkpoint(place, tmp_path, capsys):
+    of_a_run = ["--mode", "ema", "--dataset", "cos_e", "--model_name", "/nowhere", "--directory", tmp_path]
+    of_the_stage = ["-f", tmp_path / "none.yaml", "--directory", tmp_path, "--arm", "ema-1"]
+    for arguments in (of_a_run, of_the_stage):
+        assert run("train", *arguments, "--resume") == 65
+        assert f"--resume: {tmp_path} has no checkpoint of ema-1" in capsys.readouterr().err
+    (tmp_path / "components/ema-1" / place).mkdir(parents=True)
+    assert run("train", *of_the_stage, "--resume") == 65
+    assert "none.yaml: (file): cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_an_experiment_runs_and_a_second_call_does_nothing(tiny_model, tmp_path, capfd, cache):
     arguments = ["ema", "--model_name", tiny_model, "--dataset", "cos_e-max4", "--source", ROWS, "--output", tmp_path]

@@ -119,6 +119,7 @@ def _tell(task: str, done: int, total: int) -> None:
 
 def _tasks(options: argparse.Namespace) -> "list[Task]":
     from unisd.config.task import Task
+    from unisd.evaluation.structured import FORMS
     from unisd.experiments.plan import task_of
 
     names = listed(options.task)
@@ -136,6 +137,9 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
         raise ValueError(f"--source: {strange[0]} is none of --task: {', '.join(found)}")
     if "custom" not in found and (options.grading is not None or options.pattern is not None):
         raise ValueError("--grading and --pattern belong to task custom: remove them")
+    free = [name for name in found if name not in FORMS]
+    if options.structured and free:
+        raise ValueError(f"--structured: answers to {', '.join(free)} have no form in JSON: leave one of both out")
     return list(found.values())
 
 

@@ -29,6 +29,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("--directory", type=Path, help="the run's directory; with --mode by default runs/NAME")
     parser.add_argument("-f", "--file", type=Path, help="the manifest")
     parser.add_argument("--arm", help="component and seed, e.g. star-1")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="fail where no checkpoint is there to go on from; a training goes on from its last one in any case",
+    )
     run = parser.add_argument_group("a run of one component")
     run.add_argument("--mode", help="preset: unisd explain list")
     run.add_argument("--dataset", help="scienceqa, mbpp, cos_e, tooluse, …; -maxN after it takes N training rows")
@@ -53,7 +58,7 @@ def _train(options: argparse.Namespace) -> int:
         if lacking:
             complain(f"the stage train needs --file, --directory and --arm: --{lacking[0]} is missing")
             return BAD_INPUT
-        return run_stage(options)
+        return run_stage(options) if _may_begin(options, options.directory, options.arm) else BAD_INPUT
     if options.mode is None or options.dataset is None:
         complain("give --mode and --dataset for a run of one component, or --file, --directory and --arm for a stage")
         return BAD_INPUT
@@ -64,10 +69,22 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if getattr(options, name) is not None]
 
 
+def _may_begin(options: argparse.Namespace, directory: Path, arm: str) -> bool:
+    """Whether a training of any attempt has got so far as --resume, if given, wants it."""
+    if not options.resume:
+        return True
+    place = directory / "components" / arm
+    if any(found for name in ("checkpoint-*", "result.json") for found in place.glob(f"**/train/{name}")):
+        return True
+    complain(f"--resume: {directory} has no checkpoint of {arm} to go on from: leave --resume out to begin")
+    return False
+
+
 def _run(options: argparse.Namespace) -> int:
     import yaml
 
     from unisd.config.base import ConfigError
+    from unisd.config.resolve import resolve
     from unisd.experiments.plan import manifests
 
     try:
@@ -80,6 +97,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     directory = options.directory or Path("runs") / run.metadata.name
+    (arm,) = resolve(run.spec)
+    if not _may_begin(options, directory, arm.name):
+        return BAD_INPUT
     options.file = written(manifest, directory / "manifest.yaml")
     return run_stages(run, directory, stages_of(run), options)
 
