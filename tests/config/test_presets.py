@@ -251,6 +251,19 @@ def test_paths_are_relative_to_the_manifest(tmp_path):
     assert (gpqa.name, gpqa.source.path, gpqa.seed) == ("gpqa", str(tmp_path / "questions"), 4)
 
 
+@pytest.mark.parametrize(
+    ("model", "there"),
+    [("models/encoder", True), ("org/encoder", False), ("x" * 4096, False)],
+    ids=["directory", "hub id", "too long for a name"],
+)
+def test_an_embedding_model_is_a_directory_beside_the_manifest_or_a_hub_id(model, there, tmp_path):
+    (tmp_path / "models/encoder").mkdir(parents=True)
+    data = manifest(contexts={"embeddingModel": model})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    found = load_run(tmp_path / "run.yaml").spec.contexts.embedding_model
+    assert found == (str(tmp_path / model) if there else model)
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_is_valid_and_round_trips(path):
     on_a_cluster = "configMap" in path.read_text()

@@ -1,6 +1,7 @@
 """Manifests from files: YAML in, a validated `SelfDistillRun` or a `ConfigError` with every problem out."""
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,4 +133,8 @@ def _absolute_paths(run: SelfDistillRun, folder: Path) -> SelfDistillRun:
             for given in spec.evaluation.sources
         ]
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"sources": sources})})
+    encoder = folder / spec.contexts.embedding_model
+    if os.path.isdir(encoder):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+        contexts = spec.contexts.model_copy(update={"embedding_model": str(encoder)})
+        spec = spec.model_copy(update={"contexts": contexts})
     return run.model_copy(update={"spec": spec})
