@@ -67,7 +67,8 @@ class Contexts(Config):
     retriever: Literal["embedding", "bm25"] = "embedding"
     """Engine of `retrieval`: a sentence embedding model, or BM25 over words. Default `embedding`."""
     embedding_model: Text = "sentence-transformers/all-MiniLM-L6-v2"
-    """Hub id or directory of the embedding model. Default all-MiniLM-L6-v2."""
+    """Hub id or directory of the embedding model: a directory beside the manifest, in a cluster an absolute path as
+    pods see it (`/data/…` in the claim). Default all-MiniLM-L6-v2."""
     demonstrations_per_context: Annotated[int, Field(ge=1, le=16)] = 1
     """Solved examples shown in each auxiliary context. Default 1."""
     max_generated_tokens: PositiveInt = 192
