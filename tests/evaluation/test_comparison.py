@@ -65,6 +65,12 @@ def test_pairing_sees_what_independent_intervals_do_not():
     assert ours.low < theirs.high
 
 
+def test_no_number_of_resamples_makes_a_p_value_of_nothing():
+    certain = c.difference([[1.0] * 50] * 2, [[0.0] * 50] * 2)
+    assert certain.p == 2 / (c.RESAMPLES + 1)
+    assert c.difference([[1.0, 0.0] * 25] * 2, [[0.0, 1.0] * 25] * 2).p > 0.5
+
+
 def test_intervals_cover():
     rng = np.random.default_rng(2)
     inside = 0

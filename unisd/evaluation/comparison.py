@@ -99,7 +99,8 @@ def difference(ours_SI: Sequence[Sequence[float]], theirs_SI: Sequence[Sequence[
     low, high = _interval(means)
     if ours.shape[0] == 1 and theirs.shape[0] == 1:
         return Difference(value, low, high, mcnemar(ours[0].tolist(), theirs[0].tolist()))
-    tail = min(float((means <= 0).mean()), float((means >= 0).mean()))
+    # The observed sample counts as one more of them: no finite number of resamples says that something never happens.
+    tail = (1 + min(int((means <= 0).sum()), int((means >= 0).sum()))) / (1 + RESAMPLES)
     return Difference(value, low, high, min(1.0, 2 * tail))
 
 
