@@ -53,7 +53,9 @@ def test_training_and_evaluation_outlive_their_servers(node: NodeCluster, team: 
     assert (component["attempt"], component["failedAttempts"]) == (1, 0), component
     made = steps()
     assert [step["step"] for step in made] == list(range(1, STEPS + 1))
-    assert all(step["logp_difference"] < 0.1 and step["policy_lag"] == 0 for step in made), made
+    assert all(step["logp_difference"] < 1e-3 for step in made), made
+    # At the end of the step in which a server was lost, the next one holds nothing yet: told as lag, and no other time.
+    assert sum(step["policy_lag"] > 0 for step in made) <= 1, made
 
 
 def server(node: NodeCluster, namespace: str) -> dict[str, Any] | None:
