@@ -4,12 +4,13 @@ What decisions need is kept, the rest is let go at once: whole objects of thousa
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from unisd_operator.api.names import ARM, ATTEMPT, HASH, ROLE, Role
 from unisd_operator.observed import ChildState, ContainerState, PodState
+from unisd_operator.untrusted import gpus_of, whole_number
 
 Object = Mapping[str, Any]
 
@@ -64,7 +65,7 @@ def pod_state(body: Object, gpu_resource: str) -> PodState:
         grace_seconds=grace,
         disruption_reason=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
         disruption_message=disrupted.get("message", "") if disrupted.get("status") == "True" else "",
-        gpus=_gpus(spec["containers"], gpu_resource),
+        gpus=gpus_of(spec["containers"], gpu_resource),
         index=int(metadata.get("annotations", {}).get(_INDEX, 0)),
         containers=tuple(
             _container(state)
@@ -79,7 +80,7 @@ def _place(metadata: Object) -> tuple[str | None, Role, int]:
     labels = metadata["labels"]
     arm = labels.get(ARM)
     role = cast(Role, sys.intern(labels.get(ROLE, "storage")))
-    return sys.intern(arm) if arm else None, role, _whole_number(labels.get(ATTEMPT, "1"))
+    return sys.intern(arm) if arm else None, role, whole_number(labels.get(ATTEMPT, "1"))
 
 
 def _details(kind: str, body: Object) -> dict[str, Any]:
@@ -154,15 +155,6 @@ def _container(status: Object) -> ContainerState:
 
 def _conditions(status: Object) -> dict[str, Object]:
     return {condition["type"]: condition for condition in status.get("conditions") or ()}
-
-
-def _gpus(containers: Iterable[Object], resource: str) -> int:
-    return sum(_whole_number(one.get("resources", {}).get("limits", {}).get(resource, "0")) for one in containers)
-
-
-def _whole_number(text: str) -> int:
-    """A number as labels and limits have it; 0 for what somebody else wrote there."""
-    return int(text) if text.isdecimal() else 0
 
 
 def _deleted(metadata: Object, grace: int) -> datetime | None:

@@ -21,6 +21,7 @@ from unisd_operator.planning import secret
 from unisd_operator.planning.metadata import Object, hashed
 from unisd_operator.planning.plan import plan
 from unisd_operator.settings import Settings
+from unisd_operator.untrusted import gpus_of
 
 UID = "RUN-UID"
 API_KEY = "API-KEY"
@@ -136,9 +137,7 @@ def _pods(item: Object) -> int:
 
 
 def _gpus(item: Object, settings: Settings) -> int:
-    containers = item["spec"]["template"]["spec"]["containers"]
-    limits = [str(one.get("resources", {}).get("limits", {}).get(settings.gpu_resource, "0")) for one in containers]
-    return sum(int(limit) if limit.isdecimal() else 0 for limit in limits)
+    return gpus_of(item["spec"]["template"]["spec"]["containers"], settings.gpu_resource)
 
 
 def _document(item: Object) -> str:
