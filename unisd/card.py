@@ -14,6 +14,7 @@ from unisd.job import Job
 from unisd.prepared import Prepared
 from unisd.rundir import CARD, Json, write_text
 from unisd.tasks.catalog import task_for
+from unisd.tasks.rows import hub_of
 
 _SEE_THERE = "see there"
 
@@ -64,9 +65,7 @@ def _base(job: Job, prepared: Prepared) -> str:
 
 def _dataset(job: Job) -> str | None:
     """The hub's name of the rows; None for rows from a file."""
-    source, hub = job.spec.task.source, task_for(job.spec.task).hub
-    if source is not None:
-        return source.hub
+    hub = hub_of(job.spec.task.source, task_for(job.spec.task).hub)
     return hub.name if hub is not None else None
 
 

@@ -5,6 +5,8 @@ Called by whoever downloads: models, rows, encoders. Downloads nothing itself.
 
 from collections.abc import Iterator
 
+from unisd.failures import StageError
+
 _LATER = frozenset({408, 429})
 """Statuses by which a hub asks to come again, besides its own errors."""
 
@@ -21,6 +23,11 @@ def may_be_back(error: BaseException) -> bool:
     if answers:
         return all(status >= 500 or status in _LATER for status in answers)
     return any(isinstance(one, TransportError | ConnectionError | TimeoutError) for one in chain)
+
+
+def not_to_be_had(said: str, error: BaseException) -> Exception:
+    """What to raise in place of a download's error: NonZeroExit for what may be back, else bad input."""
+    return StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

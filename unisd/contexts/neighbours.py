@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from unisd.config.task import Contexts
-from unisd.failures import StageError
-from unisd.hub import may_be_back
+from unisd.hub import not_to_be_had
 from unisd.tasks.types import Example
 
 _BLOCK = 1024
@@ -117,4 +116,4 @@ def _encoder(model: str) -> Any:
             f"spec.contexts.embeddingModel: {model} cannot be loaded ({type(error).__name__}): check the name and the "
             "network, give its directory, or set contexts.retriever to bm25, which needs no model"
         )
-        raise (StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)) from None
+        raise not_to_be_had(said, error) from None

@@ -14,8 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from unisd.config.task import Source
 from unisd.config.task import Task as TaskConfig
-from unisd.failures import StageError
-from unisd.hub import may_be_back
+from unisd.hub import not_to_be_had
 from unisd.tasks.types import HubDataset, Split
 
 logger = logging.getLogger(__name__)
@@ -76,13 +75,13 @@ def load_rows(source: Source | None, hub: HubDataset | None, split: Split, seed:
     """
     if source is not None and source.path is not None:
         return _local(Path(source.path), split, seed, whole=hub is not None and hub.held_out)
-    published = _published(source, hub)
+    published = hub_of(source, hub)
     if published is None:
         raise ValueError("spec.task.source: this task has no dataset of its own; give a path or a hub id")
     return _hub(published, split)
 
 
-def _published(source: Source | None, own: HubDataset | None) -> HubDataset | None:
+def hub_of(source: Source | None, own: HubDataset | None) -> HubDataset | None:
     """The hub dataset that rows come from; None for rows from elsewhere."""
     if source is None:
         return own
@@ -151,7 +150,7 @@ def pinned(config: TaskConfig, own: HubDataset | None) -> TaskConfig:
     Raises:
         ValueError, StageError: as `load_rows`.
     """
-    hub = _published(config.source, own)
+    hub = hub_of(config.source, own)
     if hub is None:
         return config
     return config.model_copy(update={"source": Source(hub=hub.name, revision=_commit(hub))})
@@ -167,7 +166,7 @@ def _commit(hub: HubDataset) -> str:
     try:
         commit = str(HfApi().dataset_info(hub.name, revision=hub.revision).sha)
     except (HTTPError, OSError, ValueError) as error:
-        raise _not_to_be_had(hub, error) from None
+        raise _refused(hub, error) from None
     if hub.revision is None:
         logger.warning(
             "%s is taken at commit %s; set task.source.revision to it to have the same rows again", hub.name, commit
@@ -175,12 +174,12 @@ def _commit(hub: HubDataset) -> str:
     return commit
 
 
-def _not_to_be_had(hub: HubDataset, error: Exception) -> Exception:
+def _refused(hub: HubDataset, error: Exception) -> Exception:
     said = (
         f"spec.task.source: {hub.name} cannot be loaded ({type(error).__name__}): check the network and HF_TOKEN, "
         "or give rows in the same schema as source.path"
     )
-    return StageError("NonZeroExit", said) if may_be_back(error) else ValueError(said)
+    return not_to_be_had(said, error)
 
 
 def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
@@ -191,7 +190,7 @@ def _hub(hub: HubDataset, split: Split) -> list[RawRow]:
     try:
         splits = load_dataset(hub.name, hub.config, revision=revision)
     except (HTTPError, OSError, ValueError) as error:
-        raise _not_to_be_had(hub, error) from None
+        raise _refused(hub, error) from None
     names = ("train",) if split == "train" else tuple(dict.fromkeys((hub.eval_split, *_EVAL_SPLITS)))
     wanted = next((name for name in names if name in splits), None)
     if wanted is None:
