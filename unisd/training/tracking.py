@@ -55,6 +55,7 @@ def tracked(job: Job) -> Iterator[None]:
     finally:
         job.progress.follow = None
         record.finish()
+        wandb.teardown()  # finish alone does not wait until the record is closed: its last part could be lost
 
 
 def refused(error: Exception) -> StageError:
