@@ -145,7 +145,7 @@ def _tasks(options: argparse.Namespace) -> "list[Task]":
 
 def _with_grading(task: "Task", options: argparse.Namespace) -> "Task":
     """The task with what tells how one's own rows are graded."""
-    from unisd.config.resolve import pattern_problems
+    from unisd.config.problems import pattern_problems
 
     if task.name != "custom":
         return task

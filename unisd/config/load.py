@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unisd.config.base import ConfigError, Problem
-from unisd.config.resolve import cluster_problems, machine_problems, problems
+from unisd.config.problems import cluster_problems, machine_problems, problems
 from unisd.config.run import RunSpec, SelfDistillRun
 
 

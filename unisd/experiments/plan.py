@@ -18,7 +18,7 @@ from unisd.config.choices import Engine
 from unisd.config.model import is_path
 from unisd.config.names import API_VERSION, KIND
 from unisd.config.presets import PresetName
-from unisd.config.resolve import MAX_ARMS
+from unisd.config.problems import MAX_ARMS
 from unisd.config.run import MAX_COMPONENTS, MAX_RUN_NAME
 from unisd.config.task import TaskName
 from unisd.experiments.flags import BY_NAME, Values, component_fields, spec_fields, tags

@@ -3,7 +3,7 @@
 Every rule is evaluated at each write, those of status too, and a field that is read costs more than what is done with
 it: the rules read few, and first what is mostly missing.
 
-`unisd.config.resolve` says the same for one machine, and the corpus in tests/operator/api holds the two together.
+`unisd.config.problems` says the same for one machine, and the corpus in tests/operator/api holds the two together.
 Left to it alone, since CEL cannot know: LEFT_TO_THE_OPERATOR.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from unisd.config.cluster import RESERVED_LABELS
 from unisd.config.presets import PRESETS
-from unisd.config.resolve import MAX_ARMS, UNREAD
+from unisd.config.problems import MAX_ARMS, UNREAD
 from unisd.config.run import RunSpec
 from unisd.config.task import EVALUATION_ONLY
 

@@ -1,0 +1,58 @@
+"""Presets resolve, and overrides merge field by field."""
+
+from typing import get_args
+
+import pytest
+
+from tests.config.manifests import manifest
+from unisd.config.load import parse_run
+from unisd.config.presets import PRESETS, Method
+from unisd.config.resolve import resolve
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_available_preset_resolves_to_what_its_table_says(preset):
+    (arm,) = resolve(parse_run(manifest({"name": "it", "preset": preset})).spec)
+    assert arm.method == (preset if preset in get_args(Method) else "unisd")
+    for block, values in PRESETS[preset].items():
+        found = getattr(arm, block, None) or getattr(arm.objective, block)
+        dumped = found.model_dump(by_alias=True)
+        assert {name: dumped[name] for name in values} == values
+
+
+def test_overrides_change_single_fields_of_a_preset():
+    component = {
+        "name": "it",
+        "preset": "unisd_star",
+        "agreement": {"gamma": 0.3},
+        "contexts": {"count": 5},
+        "training": {"learningRate": 1e-3},
+    }
+    (arm,) = resolve(parse_run(manifest(component, contexts={"layout": "turns"}, training={"epochs": 3})).spec)
+    assert (arm.objective.agreement.gamma, arm.objective.agreement.level) == (0.3, "token")
+    assert (arm.contexts.count, arm.contexts.source, arm.contexts.layout) == (5, "retrieval", "turns")
+    assert (arm.training.learning_rate, arm.training.epochs) == (1e-3, 3)
+    assert arm.objective.ema.decay == 0.98
+
+
+def test_sampling_and_divergence_have_temperatures_of_their_own():
+    sdft = {"name": "sdft", "preset": "sdft", "training": {"lossTokensToSkip": 1}}
+    gkd = {"name": "gkd", "preset": "gkd", "sampling": {"onPolicy": 0.25}}
+    run = parse_run(
+        manifest({"name": "plain", "divergence": {}}, sdft, gkd, rollout={"engine": "transformers", "temperature": 0.6})
+    )
+    plain_arm, sdft_arm, gkd_arm = resolve(run.spec)
+    assert (plain_arm.sampling.temperature, plain_arm.objective.temperature) == (0.6, 0.6)
+    assert (sdft_arm.sampling.temperature, sdft_arm.objective.temperature) == (1.0, 1.0)
+    assert sdft_arm.training.loss_tokens_to_skip == 1
+    assert (gkd_arm.sampling.temperature, gkd_arm.sampling.on_policy) == (1.0, 0.25)
+
+
+def test_a_clip_value_replaces_a_presets_quantile():
+    (arm,) = resolve(parse_run(manifest({"name": "it", "preset": "clip", "clip": {"value": 0.3}})).spec)
+    assert (arm.objective.clip.value, arm.objective.clip.quantile) == (0.3, None)
+
+
+def test_arms_are_components_by_seeds():
+    run = parse_run(manifest({"name": "a", "preset": "raw"}, {"name": "b", "preset": "sft"}, seeds=[3, 5]))
+    assert [arm.name for arm in resolve(run.spec)] == ["a-3", "a-5", "b-3", "b-5"]
