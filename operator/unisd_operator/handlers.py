@@ -19,8 +19,6 @@ from unisd_operator.metrics import Metrics
 from unisd_operator.queue import WorkQueue
 from unisd_operator.watching import CHILD_KINDS, selector
 
-# Seconds without a watch event and without a finished resync after which the process is taken for stuck.
-STUCK_SECONDS = 300.0
 # Seconds from a child's event to the turn: children change together, and one turn looks at all of them.
 CHILD_DELAY = 0.05
 
@@ -64,14 +62,6 @@ def registry(watches: Watches) -> kopf.OperatorRegistry:
     _watch_runs(found, watches)
     for kind in CHILD_KINDS:
         _watch_children(found, watches, kind)
-
-    @kopf.on.probe(registry=found, id="alive")
-    async def alive(**_: Any) -> float:
-        age = time.monotonic() - max(watches.metrics.watched, watches.metrics.resynced)
-        if age > STUCK_SECONDS:
-            raise kopf.PermanentError(f"no watch event and no resync for {age:.0f} s")
-        return round(age, 1)
-
     return found
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import kopf
 from prometheus_client import start_http_server
 
+from unisd.listening import every_address
+from unisd_operator import health
 from unisd_operator.api.names import KIND
 from unisd_operator.cluster import progress
 from unisd_operator.cluster.client import Client, ClusterError, ConflictError, NotFoundError, connect
@@ -155,9 +157,10 @@ async def operate(settings: Settings) -> None:
         free = Client(api)
         world = World(Client(api, may_write=leads), store, settings, await _key(free, settings), metrics)
         operator = Operator(world, watches, leads)
-        server, thread = start_http_server(settings.port, registry=metrics.registry)
+        server, thread = start_http_server(settings.port, every_address(), metrics.registry)
         try:
-            await _until_told(operator, leader, free)
+            async with health.served(metrics, settings.health_port):
+                await _until_told(operator, leader, free)
         finally:
             if settings.leader_election:
                 await leader.release(free)
@@ -183,7 +186,6 @@ async def _until_told(operator: Operator, leader: Leader, free: Client) -> None:
                 settings=kopf_settings(settings),
                 clusterwide=not settings.namespaces,
                 namespaces=settings.namespaces,
-                liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
                 standalone=True,
             )
         except NotServedError as error:

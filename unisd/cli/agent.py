@@ -11,7 +11,7 @@ def add(commands: Commands) -> None:
     agent = commands.add_parser("policy-agent", help="stand before a vLLM server on this machine (UNISD_API_KEY)")
     agent.add_argument("--server", required=True, help="URL of vLLM, on loopback")
     agent.add_argument("--adapters", type=Path, required=True, help="memory-backed directory that vLLM reads too")
-    agent.add_argument("--host", default="0.0.0.0", help="address to listen at; default all")
+    agent.add_argument("--host", default="::", help="address to listen at; default every one")
     agent.add_argument("--port", type=int, default=8000, help="port of requests; default 8000")
     agent.add_argument("--metrics-port", type=int, default=9400, help="port of /metrics and /progress; default 9400")
     agent.set_defaults(command=_policy_agent)

@@ -1,7 +1,7 @@
 """`/metrics` and `/progress` of a stage's process, so that status and metrics have one source.
 
 Started by the training stage, and by `unisd STAGE` in a pod for the others; serves until the stage ends. Binds to
-loopback unless `UNISD_METRICS_HOST` says otherwise, as it does in a pod.
+loopback unless `UNISD_METRICS_HOST` says otherwise; in a pod it is `::`, every address.
 """
 
 import json
@@ -10,13 +10,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from unisd.listening import HttpServer
 from unisd.metrics.names import STEP_METRICS
 from unisd.metrics.progress import Progress
 from unisd.rundir import write_json
@@ -46,7 +47,7 @@ class MetricsServer:
             }.items()
         }
         address = (os.environ.get("UNISD_METRICS_HOST", "127.0.0.1"), int(os.environ.get("UNISD_METRICS_PORT", "0")))
-        self._server = ThreadingHTTPServer(address, self._handler())
+        self._server = HttpServer(address, self._handler())
         self.port: int = self._server.server_address[1]
 
     def start(self, endpoint: Path | None = None) -> None:

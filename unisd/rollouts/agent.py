@@ -28,6 +28,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, w
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from unisd.listening import listening
 from unisd.rollouts.policy import PolicyError, check_component, read_config, served_name, version_in
 
 logger = logging.getLogger(__name__)
@@ -310,9 +311,9 @@ async def serve(settings: AgentSettings, host: str, port: int, metrics_port: int
     outer, inner = agent_app(settings)
     runners = [web.AppRunner(app, handler_cancellation=True, access_log=None) for app in (outer, inner)]
     try:
-        for runner, listening in zip(runners, (port, metrics_port), strict=True):
+        for runner, at in zip(runners, (port, metrics_port), strict=True):
             await runner.setup()
-            await web.TCPSite(runner, host, listening).start()
+            await web.SockSite(runner, listening(host, at)).start()
         await asyncio.Event().wait()
     finally:
         for runner in reversed(runners):

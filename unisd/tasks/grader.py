@@ -11,10 +11,11 @@ import signal
 import threading
 from contextlib import suppress
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from socket import socket
 from typing import Any
 
+from unisd.listening import HttpServer
 from unisd.tasks.sandbox import Limits, Program, Verdict, run_programs
 
 MAX_BODY_BYTES = 4 << 20
@@ -23,7 +24,7 @@ MAX_WAIT_SECONDS = 20.0
 """Time that a request waits for its turn."""
 
 
-class Grader(ThreadingHTTPServer):
+class Grader(HttpServer):
     """Grades at `address`, some programs at once, until it is shut down."""
 
     daemon_threads = True

@@ -47,7 +47,7 @@ async def _ask(session: aiohttp.ClientSession, pod: PodState, room: asyncio.Sema
             values = parsed(await _body(answer))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         said = str(error) or type(error).__name__
-        return Answer(datetime.now(UTC), error=f"no progress from pod {pod.name} ({pod.ip}:{ports.METRICS}): {said}")
+        return Answer(datetime.now(UTC), error=f"no progress from pod {pod.name} ({host}:{ports.METRICS}): {said}")
     if not isinstance(values, dict):
         return Answer(datetime.now(UTC), error=f"pod {pod.name} answered {type(values).__name__}, not an object")
     return Answer(datetime.now(UTC), values)

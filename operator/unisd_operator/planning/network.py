@@ -14,11 +14,11 @@ from unisd_operator.planning.metadata import Attempt, Object, make
 
 # 5353 is where DNS pods of OpenShift listen, behind port 53 of their Service.
 _DNS: Object = {"ports": [{"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")]}
-# Link-local addresses are left out: clouds hand out credentials of nodes there.
+# Clouds hand out credentials of nodes at link-local addresses, and AWS and Google over IPv6 at these.
 _INTERNET: Object = {
     "to": [
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32", "fd20:ce::254/128"]}},
     ]
 }
 

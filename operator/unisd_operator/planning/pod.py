@@ -28,7 +28,7 @@ _CACHES = {
     "TORCH_EXTENSIONS_DIR": f"{SCRATCH}/extensions",
     "CUDA_CACHE_PATH": f"{SCRATCH}/cuda",
     "NUMBA_CACHE_DIR": f"{SCRATCH}/numba",
-    "UNISD_METRICS_HOST": "0.0.0.0",
+    "UNISD_METRICS_HOST": "::",  # every address, of IPv4 too
     "UNISD_METRICS_PORT": str(ports.METRICS),
     "UNISD_TERMINATION_LOG": "/dev/termination-log",
 }

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +25,7 @@ def pod(role: Any = "train", **state: Any) -> PodState:
     return PodState("p", "u", role, state.pop("arm", "star-1"), 1, created=datetime.now(UTC), **state)
 
 
-def answer_of(handler: Handler) -> Answer:
+def answer_of(handler: Handler, ip: str = ADDRESS) -> Answer:
     async def asked() -> Answer:
         app = web.Application()
         app.router.add_get("/progress", handler)
@@ -32,7 +33,7 @@ def answer_of(handler: Handler) -> Answer:
         await runner.setup()
         await web.TCPSite(runner, ADDRESS, PORT).start()
         try:
-            (answer,) = await ask([pod()])
+            (answer,) = await ask([pod(ip=ip)])
         finally:
             await runner.cleanup()
         return answer
@@ -54,6 +55,21 @@ def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
         return response
 
     assert answer_of(handler).values == values
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_pod_may_have_an_address_of_ipv6() -> None:
+    """The same address, as IPv6 writes those of IPv4."""
+    mapped = f"::ffff:{ADDRESS}"
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.json_response({"step": 3})
+
+    async def busy(_request: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    assert answer_of(handler, mapped).values == {"step": 3}
+    assert f"([{mapped}]:{PORT})" in answer_of(busy, mapped).error
 
 
 @pytest.mark.parametrize(

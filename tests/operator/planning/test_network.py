@@ -36,7 +36,11 @@ STRANGERS = {
     "stranger": End({"app": "x"}, "other", "10.0.9.4"),
     "dns": End({"k8s-app": "kube-dns"}, "other", "10.0.9.5"),
     "hub": End(address="203.0.113.7"),
+    "hub-ipv6": End(address="2001:db8::7"),
     "cloud-metadata": End(address="169.254.169.254"),
+    "cloud-metadata-ipv6": End(address="fe80::a9fe:a9fe"),
+    "cloud-metadata-aws": End(address="fd00:ec2::254"),
+    "cloud-metadata-google": End(address="fd20:ce::254"),
 }
 RUNS = {uid: resource(name=f"run-{uid}", uid=uid, task={"name": "mbpp"}) for uid in ("r1", "r2")}
 COPIES = (("star-1", 1), ("star-1", 2), ("sft-1", 1))
@@ -99,7 +103,7 @@ def _needed_outwards(source: str, target: str, port: str) -> bool:
     role = source.split("/")[3]
     if port in ("dns", "dns-pod") and role not in ("rollout", "grader", "report", "results"):
         return True
-    return role in ("prepare", "push") and target != "cloud-metadata"
+    return role in ("prepare", "push") and not target.startswith("cloud-metadata")
 
 
 def test_exactly_the_needed_flows_are_let_through() -> None:
