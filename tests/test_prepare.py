@@ -19,7 +19,7 @@ def test_rows_that_do_not_fit_are_dropped_for_all_and_named(make_run, carry_out,
     run, directory = make_run(12, training={"maxPromptTokens": longest - 1})
     carry_out(run, directory, "prepare")
     prepared = load_prepared(directory.prepared)
-    kept = load_examples(directory.prepared / "train.jsonl")
+    kept = load_examples(directory.prepared.train)
     assert len(kept) == prepared.values["train"]["rows"] == 12 - len(prepared.values["train"]["dropped"]) < 12
     assert prepared.values["longestPrompt"] <= longest - 1
     carry_out(run, directory, "contexts")
@@ -31,8 +31,8 @@ def test_rows_that_do_not_fit_are_dropped_for_all_and_named(make_run, carry_out,
 def _rows(run, directory, kept, tokenizer):
     from unisd.config.resolve import resolve
 
-    pool = {e.id: e for e in load_examples(directory.prepared / "pool.jsonl")}
-    donors = read_json(directory.prepared / "neighbours-retrieval.json")
+    pool = {e.id: e for e in load_examples(directory.prepared.pool)}
+    donors = read_json(directory.prepared.neighbours("retrieval"))
     found = {identity: [pool[d] for d in chosen] for identity, chosen in donors.items()}
     return list(Rows(kept, resolve(run.spec)[0], tokenizer, donors=found, instructions={}, negatives={}))
 
@@ -94,14 +94,11 @@ def test_more_contexts_than_rows(make_run, carry_out):
 def test_probes_are_carved_out_and_never_donors(make_run, carry_out):
     run, directory = make_run(12, evaluation={"everySteps": 1, "probeExamples": 4})
     carry_out(run, directory, "prepare")
-    train, probe, pool = (
-        {e.id for e in load_examples(directory.prepared / f"{n}.jsonl")} for n in ("train", "probe", "pool")
-    )
+    rows = directory.prepared
+    train, probe, pool = ({e.id for e in load_examples(path)} for path in (rows.train, rows.probe, rows.pool))
     assert (len(train), len(probe)) == (8, 4)
     assert not probe & (train | pool)
-    assert not probe & {
-        d for donors in read_json(directory.prepared / "neighbours-retrieval.json").values() for d in donors
-    }
+    assert not probe & {d for donors in read_json(rows.neighbours("retrieval")).values() for d in donors}
     run, directory = make_run(4, evaluation={"everySteps": 1, "probeExamples": 4})
     with pytest.raises(StageError, match="probeExamples: 4 of 4 training rows leaves none"):
         carry_out(run, directory, "prepare")
@@ -142,7 +139,7 @@ def test_what_was_retrieved_is_kept_for_other_runs(make_run, carry_out, cache):
     run, directory = make_run(8)
     carry_out(run, directory, "prepare")
     (kept,) = (cache / "neighbours").glob("*.jsonl")
-    table, before = directory.prepared / "neighbours-retrieval.json", kept.stat().st_mtime_ns
+    table, before = directory.prepared.neighbours("retrieval"), kept.stat().st_mtime_ns
     found = read_json(table)
     table.unlink()
     run, directory = make_run(8, task={"seed": 5}, seeds=[2])
@@ -169,4 +166,4 @@ def test_the_model_is_linked_for_servers(make_run, carry_out, tiny_model):
     run, directory = make_run(6)
     for _ in range(2):
         carry_out(run, directory, "prepare")
-        assert (directory.prepared / "model").resolve() == tiny_model.resolve()
+        assert (directory.prepared.model).resolve() == tiny_model.resolve()

@@ -54,18 +54,18 @@ def prepare(job: Job) -> None:
         raise StageError("BadInput", str(error)) from error
     job.progress.update(3, 4)
     tables = {
-        "train": kept,
-        "pool": train,
-        "probe": probed,
-        **{f"eval-{name}": rows for name, rows in evaluated.items()},
+        out.train: kept,
+        out.pool: train,
+        out.probe: probed,
+        **{out.evaluation(name): rows for name, rows in evaluated.items()},
     }
-    for name, examples in tables.items():
-        write_jsonl(out / f"{name}.jsonl", [dataclasses.asdict(example) for example in examples])
+    for path, examples in tables.items():
+        write_jsonl(path, [dataclasses.asdict(example) for example in examples])
     for source, chosen in donors.items():
-        write_json(out / f"neighbours-{source}.json", chosen)
-    link(out / "model", model.path)
+        write_json(out.neighbours(source), chosen)
+    link(out.model, model.path)
     write_json(
-        out / "prepared.json",
+        out.record,
         {
             "model": {"path": str(model.path), "digest": model.digest, "source": model.source},
             "train": {"rows": len(kept), "dropped": sorted(set(by_id) - {example.id for example in kept})},
@@ -80,7 +80,7 @@ def prepare(job: Job) -> None:
             "revisions": {
                 "model": f"{model.source}@{model.digest}",
                 **_dataset(spec.task.source),
-                "rows": _digest(out, tables),
+                "rows": _digest(tables),
             },
         },
     )
@@ -92,11 +92,11 @@ def _dataset(source: Source | None) -> dict[str, str]:
     return {"dataset": f"{source.hub}@{source.revision}"} if source is not None and source.hub is not None else {}
 
 
-def _digest(directory: Path, names: Iterable[str]) -> str:
+def _digest(tables: Iterable[Path]) -> str:
     """Names the rows of a run by their content."""
     found = hashlib.sha256()
-    for name in sorted(names):
-        found.update((directory / f"{name}.jsonl").read_bytes())
+    for path in sorted(tables):
+        found.update(path.read_bytes())
     return found.hexdigest()
 
 

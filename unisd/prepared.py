@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unisd.failures import StageError
-from unisd.rundir import Json, read_json, read_jsonl
+from unisd.rundir import Json, PreparedDir, read_json, read_jsonl
 from unisd.tasks.types import Example
 
 
@@ -28,10 +28,11 @@ def _example(row: Json) -> Example:
     return Example(**{**row, **lists})
 
 
-def load_prepared(directory: Path) -> Prepared:
+def load_prepared(directory: PreparedDir) -> Prepared:
     """What `prepare` recorded in a run's prepared/ directory. Raises StageError, BadInput, where it did not yet."""
-    path = directory / "prepared.json"
-    if not path.is_file():
-        raise StageError("BadInput", f"{path} is not there: carry out the stage prepare first, or the whole run")
-    values = read_json(path)
+    if not directory.record.is_file():
+        raise StageError(
+            "BadInput", f"{directory.record} is not there: carry out the stage prepare first, or the whole run"
+        )
+    values = read_json(directory.record)
     return Prepared(Path(values["model"]["path"]), values["model"]["digest"], values)

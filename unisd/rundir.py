@@ -77,6 +77,26 @@ def read_jsonl(path: Path) -> list[Json]:
         return [json.loads(line) for line in file if line.strip()]
 
 
+class PreparedDir:
+    """Paths inside prepared/, which the first stage writes and every other reads."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.train = root / "train.jsonl"
+        self.pool = root / "pool.jsonl"
+        self.probe = root / "probe.jsonl"
+        self.record = root / "prepared.json"
+        self.model = root / "model"
+
+    def evaluation(self, task: str) -> Path:
+        """The rows that a task is scored on."""
+        return self.root / f"eval-{task}.jsonl"
+
+    def neighbours(self, source: str) -> Path:
+        """The donors of every example, for one source of auxiliary contexts."""
+        return self.root / f"neighbours-{source}.json"
+
+
 class RunDir:
     """Paths inside one run's directory.
 
@@ -93,8 +113,8 @@ class RunDir:
         return self.root / "run.json"
 
     @property
-    def prepared(self) -> Path:
-        return self.root / "prepared"
+    def prepared(self) -> PreparedDir:
+        return PreparedDir(self.root / "prepared")
 
     @property
     def contexts(self) -> Path:

@@ -156,9 +156,8 @@ def _rollouts(job: Job, model: Path, stop: StopFlag) -> Iterator[Rollouts]:
 def _trainer(job: Job, prepared: Prepared, rollouts: Rollouts, stop: StopFlag, checkpoint: Path | None) -> StepLoop:
     arm, directory = job.required_arm, job.directory.train(job.required_arm.name)
     tokenizer = load_tokenizer(prepared.model)
-    table = _table(job, tokenizer)
-    count = len(load_examples(job.directory.prepared / "train.jsonl")) if table is None else len(table)
-    sampler = StepSampler(count, _rows_per_step(arm, checkpoint), arm.training.epochs, arm.seed, arm.training.max_steps)
+    rows, per_step = _rows(job, tokenizer), _rows_per_step(arm, checkpoint)
+    sampler = StepSampler(len(rows), per_step, arm.training.epochs, arm.seed, arm.training.max_steps)
     context = LoopContext(
         arm=arm,
         directory=directory,
@@ -181,32 +180,40 @@ def _trainer(job: Job, prepared: Prepared, rollouts: Rollouts, stop: StopFlag, c
         "peft_config": lora_config(arm, lora.rank, lora.alpha),
         "context": context,
     }
-    if table is not None:
-        from unisd.baselines.sft import reference_trainer
+    if isinstance(rows, Rows):
+        return _unisd_trainer(prepared, tokenizer, rows, arguments, **common)
+    from unisd.baselines.sft import reference_trainer
 
-        return reference_trainer(tokenizer, table, arguments, **common)
-    return _unisd_trainer(job, tokenizer, prepared, arguments, **common)
+    return reference_trainer(tokenizer, rows, arguments, **common)
 
 
-def _table(job: Job, tokenizer: Any) -> list[ReferenceRow] | None:
-    """What a supervised baseline learns: references, or the model's own samples; None for self-distillation."""
-    arm = job.required_arm
-    if arm.method not in ("sft", "ssd"):
-        return None
-    examples = load_examples(job.directory.prepared / "train.jsonl")
+def _rows(job: Job, tokenizer: Any) -> Rows | list[ReferenceRow]:
+    """What the component learns on; of a supervised baseline the references, or the model's own samples."""
+    arm, examples = job.required_arm, load_examples(job.directory.prepared.train)
     if arm.method == "sft":
         return reference_rows(examples, tokenizer, arm.training.max_completion_tokens)
-    return sample_rows(examples, tokenizer, samples_of(job, arm))
+    if arm.method == "ssd":
+        return sample_rows(examples, tokenizer, samples_of(job, arm))
+    return Rows(
+        examples,
+        arm,
+        tokenizer,
+        donors=donors_of(job, arm),
+        instructions=instructions_of(job, arm, examples),
+        negatives=negatives_of(job, arm),
+    )
 
 
-def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict[str, Any], **common: Any) -> StepLoop:
+def _unisd_trainer(
+    prepared: Prepared, tokenizer: Any, rows: Rows, arguments: dict[str, Any], *, context: LoopContext, **common: Any
+) -> StepLoop:
     # The seams that are used are pinned and tested; TRL's notice that they may move is for others.
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.sdft import SDFTConfig
 
     from unisd.training.trainer import UniSDTrainer
 
-    arm = job.required_arm
+    arm = context.arm
     teacher = _teacher_of(arm, prepared.model)  # a copy of the model is loaded before DeepSpeed is told of, whole
     return UniSDTrainer(
         args=SDFTConfig(
@@ -218,11 +225,12 @@ def _unisd_trainer(job: Job, tokenizer: Any, prepared: Prepared, arguments: dict
             steps_per_generation=1,
             teacher_model_kind="base",
         ),
-        train_dataset=_rows(job, tokenizer),
+        train_dataset=rows,
         processing_class=tokenizer,
         teacher=teacher,
         stop_ids=stop_ids(tokenizer, prepared.model),
         instructions=[*INSTRUCTIONS, *prepared.values["instructions"]],
+        context=context,
         **common,
     )
 
@@ -250,19 +258,6 @@ def _teacher_of(arm: Arm, path: Path) -> Callable[[Any], Teacher]:
         return BaseTeacher(model) if ema is None else EmaAdapterTeacher(model, ema)
 
     return build
-
-
-def _rows(job: Job, tokenizer: Any) -> Rows:
-    arm = job.required_arm
-    examples = load_examples(job.directory.prepared / "train.jsonl")
-    return Rows(
-        examples,
-        arm,
-        tokenizer,
-        donors=donors_of(job, arm),
-        instructions=instructions_of(job, arm, examples),
-        negatives=negatives_of(job, arm),
-    )
 
 
 def _rows_per_step(arm: Arm, checkpoint: Path | None) -> int:

@@ -34,7 +34,7 @@ def train(make_run, carry_out):
         run, directory = make_run(ROWS, components=[component], training={"maxSteps": steps, "epochs": 9, **training})
         carry_out(run, directory, "prepare", "contexts", "train")
         (arm,) = resolve(run.spec)
-        examples = load_examples(directory.prepared / "train.jsonl")
+        examples = load_examples(directory.prepared.train)
         order = StepSampler(ROWS, 4, 1, arm.seed).step_rows(0)
         return arm, [examples[row] for row in order], read_jsonl(directory.train(arm.name) / "metrics.jsonl"), directory
 
@@ -133,7 +133,7 @@ def test_gkd_mixes_by_step(train):
 def test_ssd_is_cross_entropy_on_samples_of_the_base_drawn_once(train, model, tokenizer, tiny_model):
     arm, examples, metrics, directory = train({"name": "ssd", "preset": "ssd"}, steps=2, maxCompletionTokens=8)
     rows = {row["id"]: row["ids"] for row in read_jsonl(directory.contexts / "samples-ssd-1.jsonl")}
-    written = load_examples(directory.prepared / "train.jsonl")
+    written = load_examples(directory.prepared.train)
     drawn = samples(model, tokenizer, tiny_model, written, drawn_with(arm, 1.5, top_p=0.8, top_k=20))
     assert rows == {example.id: ids for example, ids in zip(written, drawn, strict=True)}
     nats, tokens = 0.0, 0

@@ -71,7 +71,7 @@ def test_an_arm_trains_on_induced_instructions_and_shows_them(make_run, carry_ou
     carry_out(run, directory, "train")
     metrics = read_jsonl(directory.train("induced-1") / "metrics.jsonl")
     assert all(row["agreement_disagreement"] > 0 for row in metrics)
-    first = read_jsonl(directory.prepared / "train.jsonl")[0]
+    first = read_jsonl(directory.prepared.train)[0]
     arguments = ["contexts", "show", "-f", str(directory.manifest), "--directory", str(directory.root)]
     with pytest.raises(SystemExit) as ended:
         main(arguments)

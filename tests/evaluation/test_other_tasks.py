@@ -36,7 +36,7 @@ def test_a_component_is_scored_on_every_task(make_run, carry_out):
     assert [item["id"].startswith("HumanEval/") for item in items] == [True] * 4
     groups = report["tasks"]["medmcqa"]["components"]["raw"]["groups"]["subject"]
     assert sum(found["rows"] for found in groups.values()) == 4
-    examples = load_examples(directory.prepared / "eval-medmcqa.jsonl")
+    examples = load_examples(directory.prepared.evaluation("medmcqa"))
     assert {example.groups["subject"] for example in examples} == set(groups)
 
 

@@ -74,7 +74,7 @@ def test_an_evaluation_tells_scores_and_revisions(words, stage_of):
     job, stage = stage_of("evaluate/star-1", 1)
     assert result_of(job, stage) == {}
     revisions = {"model": "a/b@123", "rows": "456"}
-    write_json(job.directory.prepared / "prepared.json", {"revisions": revisions})
+    write_json(job.directory.prepared.record, {"revisions": revisions})
     write_json(job.directory.evaluate("star-1") / "evaluation.json", {"scores": [SCORE]})
     assert words(Outcome(), result_of(job, stage)) == {"result": {"revisions": revisions, "evaluations": [SCORE]}}
 

@@ -34,7 +34,7 @@ def by_hand(tiny_model, make_run, carry_out):
         training = {"maxSteps": 2, "epochs": 2, "learningRate": 1e-12, **training}
         run, directory = make_run(ROWS + 2, components=[component], task={"maxTrainExamples": ROWS}, training=training)
         carry_out(run, directory, "prepare", "contexts")
-        examples = load_examples(directory.prepared / "train.jsonl")
+        examples = load_examples(directory.prepared.train)
         negatives = [{"id": example.id, "demonstration": WRONG} for example in examples[:-1]]
         if component is STAR:
             write_jsonl(directory.contexts / "negatives.jsonl", negatives)
@@ -61,8 +61,8 @@ class Base:
         prompts = [prompt_ids(self.tokenizer, example.messages) for example in examples]
         engine = TransformersEngine(self.model, stop_ids(self.tokenizer, self.path))
         found = sorted(engine.generate(prompts, Sampling(TEMPERATURE, 8, seed)), key=lambda c: c.index)
-        pool = {example.id: example for example in load_examples(directory.prepared / "pool.jsonl")}
-        neighbours = directory.prepared / "neighbours-random.json"
+        pool = {example.id: example for example in load_examples(directory.prepared.pool)}
+        neighbours = directory.prepared.neighbours("random")
         donors = read_json(neighbours) if neighbours.is_file() else {}
         return [
             self._row(example, list(completion.ids), [pool[donor] for donor in donors.get(example.id, [])[:3]],

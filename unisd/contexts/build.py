@@ -87,8 +87,8 @@ def _needed(arm: Arm) -> list[str]:
 
 def _kinds(job: Job, writer: Writer) -> dict[str, _Kind]:
     """Every kind that some arm needs, by name."""
-    train = load_examples(job.directory.prepared / "train.jsonl")
-    pool = load_examples(job.directory.prepared / "pool.jsonl")
+    train = load_examples(job.directory.prepared.train)
+    pool = load_examples(job.directory.prepared.pool)
     arms: dict[str, list[Arm]] = {}
     for arm in resolve(job.spec):
         for name in _needed(arm):

@@ -42,7 +42,7 @@ def contexts_of(job: Job, component: str | None, ids: Sequence[str]) -> Iterator
 
 def _built(job: Job) -> list[Example]:
     try:
-        return load_examples(job.directory.prepared / "train.jsonl")
+        return load_examples(job.directory.prepared.train)
     except FileNotFoundError:
         raise ValueError(f"{job.directory.root} holds no contexts yet: `unisd contexts build` makes them") from None
 

@@ -37,8 +37,8 @@ def donors_of(job: Job, arm: Arm) -> dict[str, list[Example]]:
     if arm.objective.agreement is None or arm.induces:
         return {}
     prepared = job.directory.prepared
-    pool = {example.id: example for example in load_examples(prepared / "pool.jsonl")}
-    chosen: dict[str, list[str]] = read_json(prepared / f"neighbours-{arm.contexts.source}.json")
+    pool = {example.id: example for example in load_examples(prepared.pool)}
+    chosen: dict[str, list[str]] = read_json(prepared.neighbours(arm.contexts.source))
     return {identity: [pool[donor] for donor in found] for identity, found in chosen.items()}
 
 

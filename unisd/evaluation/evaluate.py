@@ -42,7 +42,7 @@ def evaluate(job: Job) -> None:
     with student_for(job, prepared) as student:
         for config in evaluated_tasks(job.spec):
             task = task_for(config)
-            examples = load_examples(job.directory.prepared / f"eval-{config.name}.jsonl")
+            examples = load_examples(job.directory.prepared.evaluation(config.name))
             items = _Scoring(job, student, tokenizer, task, examples).items()
             write_jsonl(out / f"items-{config.name}.jsonl", items)
             tasks[config.name] = {"rows": len(items), "metric": task.metric}

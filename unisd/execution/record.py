@@ -49,7 +49,7 @@ def begin(directory: RunDir, stage: Stage) -> None:
 def _outputs(directory: RunDir, stage: Stage) -> list[Path]:
     match stage.kind:
         case "prepare":
-            return [directory.prepared]
+            return [directory.prepared.root]
         case "contexts":
             return [directory.contexts]
         case "report":

@@ -42,7 +42,7 @@ def result_of(job: Job, stage: Stage) -> Json:
 
 
 def _prepared(directory: RunDir) -> Json:
-    values = _read(directory.prepared / "prepared.json")
+    values = _read(directory.prepared.record)
     return {"revisions": values["revisions"]} if values else {}
 
 

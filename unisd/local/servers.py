@@ -105,7 +105,7 @@ class Servers:
         port, vllm_port, metrics_port = _free_ports(3)
         spec = self._run.spec
         adapters = any(arm.trains and not arm.trains_whole_model for arm in resolve(spec))
-        model = str(self._directory.prepared / "model")
+        model = str(self._directory.prepared.model)
         place = ["--enforce-eager"] if device is None else ["--gpu-memory-utilization", _memory_share()]
         on_device = _ON_CPU if device is None else {"CUDA_VISIBLE_DEVICES": device_id(device)}
         address = ["--host", "127.0.0.1", "--port", str(vllm_port)]

@@ -26,7 +26,7 @@ def probe_for(job: Job, tokenizer: Any) -> Probe | None:
 
     arm, task = job.required_arm, task_for(job.spec.task)
     greedy = Sampling(temperature=0.0, max_tokens=arm.training.max_completion_tokens)
-    examples = load_examples(job.directory.prepared / "probe.jsonl")
+    examples = load_examples(job.directory.prepared.probe)
     history: Path = job.directory.train(arm.name) / "probes.jsonl"
 
     def probe(trainer: Any, step: int) -> float:

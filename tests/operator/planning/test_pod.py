@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 from unisd_operator.planning import grader, rollout, stage_job, trainer
@@ -5,6 +6,7 @@ from unisd_operator.settings import Security, Settings
 
 from tests.operator.planning.world import World, attempt, resource, status
 from unisd.config.cluster import Pod
+from unisd.rundir import RunDir
 
 
 def train_pod(settings: Settings | None = None, **spec: Any) -> Any:
@@ -113,7 +115,8 @@ def test_a_server_reads_the_claim_and_shares_adapters_in_memory() -> None:
     assert volumes["adapters"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1395Mi"}
     assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
     command = " ".join(vllm["command"])
-    assert "/data/runs/1234/prepared/model --served-model-name base" in command
+    model = RunDir(Path("/data/runs/1234")).prepared.model
+    assert f"{model} --served-model-name base" in command
     assert "--enable-lora --max-loras 2 --max-cpu-loras 4 --max-lora-rank 64" in command
     assert "--max-model-len 4097" in command
     assert environment(vllm)["VLLM_API_KEY"] == {"secretKeyRef": {"name": "demo-star-1-rollout-1", "key": "api-key"}}
