@@ -14,7 +14,8 @@ from typing import Any
 import kopf
 
 from unisd_operator.api.names import GROUP, KIND, PLURAL, VERSION
-from unisd_operator.cluster.store import Key, Store
+from unisd_operator.api.resource import Key
+from unisd_operator.cluster.store import Store
 from unisd_operator.metrics import Metrics
 from unisd_operator.queue import WorkQueue
 from unisd_operator.watching import CHILD_KINDS, selector

@@ -15,9 +15,9 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from unisd_operator.api.resource import Key
 from unisd_operator.api.status import Component, RunPhase, Status
 
-Key = tuple[str, str]
 CONDITIONS = ("Complete", "Failed", "Stalled", "Suspended", "WeightsStale", "ProgressUnavailable")
 MAX_SCORES = 14
 _RUN = ("namespace", "run")

@@ -18,9 +18,10 @@ from prometheus_client import start_http_server
 from unisd.listening import every_address
 from unisd_operator import health
 from unisd_operator.api.names import KIND
+from unisd_operator.api.resource import Key
 from unisd_operator.cluster import progress
 from unisd_operator.cluster.client import Client, ClusterError, ConflictError, NotFoundError, connect
-from unisd_operator.cluster.store import Key, Store
+from unisd_operator.cluster.store import Store
 from unisd_operator.handlers import Watches, registry
 from unisd_operator.leader import Leader
 from unisd_operator.metrics import Metrics

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from unisd_operator.api.names import KIND
-from unisd_operator.api.resource import RunResource
+from unisd_operator.api.resource import Key, RunResource
 from unisd_operator.api.status import ENDED, Status
 from unisd_operator.cluster.act import Actor, carry_out, still_foreign
 from unisd_operator.cluster.client import Client
 from unisd_operator.cluster.logs import failed_log, wants_log
-from unisd_operator.cluster.store import Key, Store
+from unisd_operator.cluster.store import Store
 from unisd_operator.events import news, tell
 from unisd_operator.metrics import Metrics
 from unisd_operator.observed import ChildState, ContainerState, Observed, PodState

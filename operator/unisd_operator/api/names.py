@@ -1,6 +1,10 @@
-"""Names that the operator and its children share; those that users look for too stand in `unisd.config.names`."""
+"""Names that the operator and its children share, and what it calls an object.
 
-from typing import Literal
+Names that users look for too stand in `unisd.config.names`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from unisd.config.names import API_VERSION, ARM, ATTEMPT, CLAIM, GROUP, KIND, PLURAL, ROLE, RUN_UID, VERSION
 
@@ -21,8 +25,12 @@ __all__ = [
     "RUN_UID",
     "STAGE",
     "VERSION",
+    "Object",
     "Role",
 ]
+
+Object = Mapping[str, Any]
+"""An object as the API server takes and sends it: plain data."""
 
 FIELD_MANAGER = "unisd-operator"
 

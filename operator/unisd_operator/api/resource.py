@@ -13,7 +13,11 @@ from unisd.config.base import ConfigError, Problem
 from unisd.config.load import parse_cluster_run
 from unisd.config.resolve import Arm, resolve
 from unisd.config.run import SelfDistillRun
+from unisd_operator.api.names import Object
 from unisd_operator.api.status import Status
+
+Key = tuple[str, str]
+"""Namespace and name of a run."""
 
 _MOST_REPAIRS = 4
 """Rounds of leaving out: a value that is left out may leave its block incomplete, which is then left out as well."""
@@ -48,12 +52,12 @@ class RunResource:
         return resolve(self.spec)
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """Namespace and name."""
         return self.namespace, self.name
 
 
-def read_resource(body: Mapping[str, Any]) -> RunResource:
+def read_resource(body: Object) -> RunResource:
     """The run in an object as the API server sends it; never raises for what a user wrote."""
     metadata = body["metadata"]
     run, problems = _run(body)
@@ -71,7 +75,7 @@ def read_resource(body: Mapping[str, Any]) -> RunResource:
     )
 
 
-def _run(body: Mapping[str, Any]) -> tuple[SelfDistillRun | None, tuple[Problem, ...]]:
+def _run(body: Object) -> tuple[SelfDistillRun | None, tuple[Problem, ...]]:
     metadata = {name: body["metadata"][name] for name in ("name", "namespace") if name in body["metadata"]}
     manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
     try:

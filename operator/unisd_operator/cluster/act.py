@@ -7,9 +7,9 @@ other objects then wait, while the other components go on.
 import time
 from dataclasses import dataclass
 
-from unisd_operator.api.names import ARM, HASH, RUN_UID, STAGE
+from unisd_operator.api.names import ARM, HASH, RUN_UID, STAGE, Object
 from unisd_operator.api.resource import RunResource
-from unisd_operator.cluster.client import Client, ConflictError, NotFoundError, Object, RefusedError
+from unisd_operator.cluster.client import Client, ConflictError, NotFoundError, RefusedError
 from unisd_operator.cluster.kueue import finish, pods_ready, release
 from unisd_operator.cluster.store import Notes, Store
 from unisd_operator.observed import ChildState

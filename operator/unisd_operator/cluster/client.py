@@ -17,9 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
-from unisd_operator.api.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
-
-Object = Mapping[str, Any]
+from unisd_operator.api.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL, Object
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from unisd_operator.cluster.client import Client, ConflictError, Object
+from unisd_operator.api.names import Object
+from unisd_operator.cluster.client import Client, ConflictError
 
 _QUEUES_AT_ONCE = frozenset({"Preempted", "NodeFailures"})
 """Reasons of an eviction after which the owner says that the Workload queues again; after others Kueue does."""

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from unisd_operator.api.names import ARM, ATTEMPT, HASH, ROLE, Role
+from unisd_operator.api.names import ARM, ATTEMPT, HASH, ROLE, Object, Role
 from unisd_operator.observed import ChildState, ContainerState, PodState
 from unisd_operator.untrusted import gpus_of, whole_number
-
-Object = Mapping[str, Any]
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _WITH_SPEC = frozenset({"Service", "NetworkPolicy", "PodDisruptionBudget", "PersistentVolumeClaim"})

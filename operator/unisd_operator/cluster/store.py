@@ -7,18 +7,15 @@ which take a tenth of the memory of parsed ones.
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from unisd_operator.api.names import KIND, RUN_UID
-from unisd_operator.api.resource import RunResource, read_resource
+from unisd_operator.api.names import KIND, RUN_UID, Object
+from unisd_operator.api.resource import Key, RunResource, read_resource
 from unisd_operator.cluster.observe import child_state, pod_state
 from unisd_operator.observed import Answer, ChildState, PodState
 
-Object = Mapping[str, Any]
-Key = tuple[str, str]
-"""Namespace and name of a run."""
 _Owner = tuple[str, str]
 """Namespace and uid of a run: a label of another namespace's object says nothing of it."""
 

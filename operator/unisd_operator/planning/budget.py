@@ -1,7 +1,7 @@
 """The budgets that keep a drain from taking a pod of a training or of its servers: opt-in. Pure."""
 
-from unisd_operator.api.names import Role
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.api.names import Object, Role
+from unisd_operator.planning.metadata import Attempt, make
 
 
 def budget(attempt: Attempt, role: Role, pods: int) -> Object:

@@ -10,8 +10,9 @@ from typing import Any
 
 from unisd.config.load import plain
 from unisd.config.names import CLAIM_ROOT
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
-from unisd_operator.planning.metadata import Attempt, Object, content_hash, make
+from unisd_operator.planning.metadata import Attempt, content_hash, make
 from unisd_operator.planning.storage import MODEL
 
 FOLDER = "/etc/unisd"

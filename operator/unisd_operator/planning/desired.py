@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from unisd.config.serving import trains_on_servers
 from unisd.stages import CLOSING
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ACTIVE, Component, Stage
 from unisd_operator.observed import Observed
@@ -16,7 +17,7 @@ from unisd_operator.planning.budget import budget
 from unisd_operator.planning.config_map import config_map
 from unisd_operator.planning.grader import grader_objects
 from unisd_operator.planning.images import images
-from unisd_operator.planning.metadata import Attempt, Object
+from unisd_operator.planning.metadata import Attempt
 from unisd_operator.planning.rollout import rollout_objects
 from unisd_operator.planning.workload import workload
 from unisd_operator.settings import Settings

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from unisd_operator.api import names as api
+from unisd_operator.api.names import Object
 from unisd_operator.observed import ChildState, Observed
 from unisd_operator.planning.desired import Wanted
-from unisd_operator.planning.metadata import Object
 
 FROZEN = frozenset({"ConfigMap", "Secret", "Deployment", "Job"})
 _WITH_PODS = frozenset({"Deployment", "Job"})

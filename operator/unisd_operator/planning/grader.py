@@ -3,9 +3,10 @@
 A Deployment without claim, Secret or way out. Inside it the sandbox of `unisd grader` goes further (docs/sandbox.md).
 """
 
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
 from unisd_operator.planning import names, ports, sizes
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.metadata import Attempt, make
 from unisd_operator.planning.network import grader_policy
 from unisd_operator.planning.pod import PodPlan, Program, template, variable
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from unisd_operator.api import names as api
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
 from unisd_operator.planning import names
 from unisd_operator.planning.images import Runs
 from unisd_operator.settings import Settings
-
-Object = Mapping[str, Any]
 
 # Read by people and by `describe`, never compared: a newer operator does not write every Service anew for it.
 _NOT_HASHED = frozenset({api.OPERATOR_VERSION})

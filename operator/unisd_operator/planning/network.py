@@ -9,8 +9,9 @@ from typing import Any
 
 from unisd.config.serving import trains_on_servers
 from unisd_operator.api import names as api
+from unisd_operator.api.names import Object
 from unisd_operator.planning import needs, ports
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.metadata import Attempt, make
 
 # 5353 is where DNS pods of OpenShift listen, behind port 53 of their Service.
 _DNS: Object = {"ports": [{"protocol": protocol, "port": port} for port in (53, 5353) for protocol in ("UDP", "TCP")]}

@@ -7,12 +7,12 @@ The status says how far the run is (`unisd_operator.status` decides that); `desi
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import ENDED, Component
 from unisd_operator.observed import ChildState, Observed, PodState
 from unisd_operator.planning.desired import Desire, desired
 from unisd_operator.planning.difference import difference
-from unisd_operator.planning.metadata import Object
 from unisd_operator.settings import Settings
 
 

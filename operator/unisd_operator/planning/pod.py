@@ -11,8 +11,9 @@ from typing import Any
 from unisd.config.cluster import Pod
 from unisd.config.run import RunSpec
 from unisd_operator.api import names as api
+from unisd_operator.api.names import Object
 from unisd_operator.planning import ports, sizes, storage
-from unisd_operator.planning.metadata import Attempt, Object, pruned
+from unisd_operator.planning.metadata import Attempt, pruned
 from unisd_operator.settings import Settings
 
 SCRATCH = "/scratch"

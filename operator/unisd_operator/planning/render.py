@@ -14,11 +14,12 @@ import yaml
 
 from unisd.config.run import SelfDistillRun
 from unisd.stages import CLOSING, stages
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import Component, Stage, Status
 from unisd_operator.observed import Observed
 from unisd_operator.planning import secret
-from unisd_operator.planning.metadata import Object, hashed
+from unisd_operator.planning.metadata import hashed
 from unisd_operator.planning.plan import plan
 from unisd_operator.settings import Settings
 from unisd_operator.untrusted import gpus_of

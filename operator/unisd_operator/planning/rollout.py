@@ -9,8 +9,9 @@ from typing import Any
 
 from unisd.config.names import run_directory
 from unisd.config.serving import SERVER_ENVIRONMENT, serve_arguments
+from unisd_operator.api.names import Object
 from unisd_operator.planning import needs, ports, secret, sizes, storage
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.metadata import Attempt, make
 from unisd_operator.planning.network import rollout_policy
 from unisd_operator.planning.pod import SHM_MOUNT, PodPlan, Program, memory_volume, shm_volume, template, variable
 

@@ -4,7 +4,8 @@ import base64
 import hashlib
 import hmac
 
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.api.names import Object
+from unisd_operator.planning.metadata import Attempt, make
 
 KEY = "api-key"
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from unisd.config.cluster import Container
 from unisd.config.names import CLAIM_ROOT
-from unisd_operator.api.names import Role
+from unisd_operator.api.names import Object, Role
 from unisd_operator.planning import config_map, needs, ports, secret, sizes, storage
 from unisd_operator.planning.grader import address as grader_address
 from unisd_operator.planning.images import Runs
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.metadata import Attempt, make
 from unisd_operator.planning.network import client_policy, closed_policy, outward_policy
 from unisd_operator.planning.pod import SHM_MOUNT, PodPlan, Program, shm_volume, template, variable
 from unisd_operator.planning.rollout import address as rollout_address

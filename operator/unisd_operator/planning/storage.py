@@ -10,10 +10,11 @@ from unisd.config.cluster import Storage
 from unisd.config.names import CLAIM_ROOT
 from unisd.config.run import RunSpec
 from unisd_operator.api import names as api
+from unisd_operator.api.names import Object
 from unisd_operator.api.resource import RunResource
 from unisd_operator.observed import Observed
 from unisd_operator.planning import names, sizes
-from unisd_operator.planning.metadata import Object, hashed, owner, pruned
+from unisd_operator.planning.metadata import hashed, owner, pruned
 from unisd_operator.settings import Settings
 
 MODEL = "/model"

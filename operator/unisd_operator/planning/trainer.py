@@ -7,9 +7,10 @@ from typing import Any
 
 from unisd.config.names import CLAIM_ROOT, run_directory
 from unisd.config.serving import trains_on_servers
+from unisd_operator.api.names import Object
 from unisd_operator.planning import config_map, needs, ports, secret, sizes, storage
 from unisd_operator.planning.grader import address as grader_address
-from unisd_operator.planning.metadata import Attempt, Object, make
+from unisd_operator.planning.metadata import Attempt, make
 from unisd_operator.planning.network import trainer_policy
 from unisd_operator.planning.pod import SHM_MOUNT, PodPlan, Program, shm_volume, template, variable
 from unisd_operator.planning.rollout import address as rollout_address

@@ -8,8 +8,9 @@ from typing import Any
 
 from unisd.config.resolve import Arm
 from unisd.config.serving import evaluates_on_servers
+from unisd_operator.api.names import Object
 from unisd_operator.planning import rollout, stage_job, trainer
-from unisd_operator.planning.metadata import Attempt, Object, hashed, make
+from unisd_operator.planning.metadata import Attempt, hashed, make
 
 KIND = "kueue.x-k8s.io/v1beta2/Workload"
 

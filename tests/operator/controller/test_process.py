@@ -4,7 +4,8 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from unisd_operator.cluster.store import Key, Store
+from unisd_operator.api.resource import Key
+from unisd_operator.cluster.store import Store
 from unisd_operator.handlers import Watches
 from unisd_operator.metrics import Metrics
 from unisd_operator.process import Operator
