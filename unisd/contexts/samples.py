@@ -7,7 +7,7 @@ from unisd.chat import prompt_ids
 from unisd.config.resolve import Arm
 from unisd.contexts.writer import CHUNK, Writer
 from unisd.failures import StageError
-from unisd.rollouts.types import Sampling
+from unisd.rollouts.types import Sampling, derived_seed
 from unisd.rundir import Json
 from unisd.tasks.types import Example
 
@@ -56,7 +56,7 @@ def _sampling(arm: Arm, first: int) -> Sampling:
     return Sampling(
         temperature=wanted.temperature,
         max_tokens=arm.training.max_completion_tokens,
-        seed=arm.seed * 1_000_003,
+        seed=derived_seed(arm.seed, 0),
         top_p=wanted.top_p,
         top_k=wanted.top_k,
         first_index=first,

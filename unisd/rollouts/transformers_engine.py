@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from unisd.rollouts.growing_cache import growing_cache
-from unisd.rollouts.types import Completion, Sampling
+from unisd.rollouts.types import Completion, Sampling, derived_seed
 
 
 @dataclass
@@ -133,7 +133,7 @@ def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tupl
 
 def _uniforms(sampling: Sampling, index: int) -> torch.Tensor:
     """The random stream of one row, [T]: a function of seed and index alone."""
-    generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + sampling.first_index + index)
+    generator = torch.Generator().manual_seed(derived_seed(sampling.seed, sampling.first_index + index))
     return torch.rand(sampling.max_tokens, generator=generator, dtype=torch.float64)
 
 

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 
+def derived_seed(seed: int, number: int) -> int:
+    """The seed of one of many under a seed: of a step of a component, of a prompt of a request."""
+    return seed * 1_000_003 + number
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to choose tokens."""

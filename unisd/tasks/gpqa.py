@@ -29,8 +29,7 @@ def gpqa(config: TaskConfig) -> ChoiceTask:
 
 
 def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
-    ids = content_ids([str(row.values.get("Question")) for row in rows])
-    return [_question(row, identity) for row, identity in zip(rows, ids, strict=True)]
+    return [_question(*pair) for pair in zip(rows, content_ids(rows, "Question"), strict=True)]
 
 
 def _question(row: RawRow, identity: str) -> Question:

@@ -13,9 +13,10 @@ HUB = HubDataset(
 INSTRUCTION = 'Solve it step by step. Then end with one line that holds "####", a space, and the number alone.'
 _TOLERANCE = 1e-4
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
-_NUMBER = r"-?[$€£]?-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
-_MARKED = re.compile(rf"####[\s*_:]*(?:\\boxed\{{)?\s*({_NUMBER})")
-_PHRASE = re.compile(rf"\banswer\s+is\s*:?[\s*_]*(?:\\boxed\{{)?\s*({_NUMBER})", re.IGNORECASE)
+_NUMBER = r"[-\u2212]?[$€£]?[-\u2212]?(?:\d+/[1-9]\d*|(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+_BOXED = r"\\boxed\{\s*"
+_MARKED = re.compile(rf"####[\s*_:$]*(?:{_BOXED})?({_NUMBER})")
+_PHRASE = re.compile(rf"(?:\banswer\s*(?:is\b|:|=)[\s*_:$]*(?:{_BOXED})?|{_BOXED})({_NUMBER})", re.IGNORECASE)
 _ANY = re.compile(rf"(?<!\d)({_NUMBER})")
 
 
@@ -32,8 +33,7 @@ class Gsm8k:
 
     def examples(self, split: Split) -> list[Example]:
         rows = load_rows(self._config.source, HUB, split, self._config.seed)
-        ids = content_ids([str(row.values.get("question")) for row in rows])
-        examples = [_example(*pair) for pair in zip(rows, ids, strict=True)]
+        examples = [_example(*pair) for pair in zip(rows, content_ids(rows, "question"), strict=True)]
         return sampled(examples, self._config, split)
 
     def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
@@ -75,7 +75,8 @@ def _example(row: RawRow, identity: str) -> Example:
 
 
 def extract(completion: str) -> str | None:
-    """The number of a completion's answer: after the last ####, else after the last "answer is", else the last one."""
+    """The number of a completion's answer: after the last ####, else the last that is boxed or said to be the answer,
+    else the last one."""
     text = _CALCULATOR.sub("", completion)
     for pattern in (_MARKED, _PHRASE, _ANY):
         found = pattern.findall(text)
@@ -85,7 +86,12 @@ def extract(completion: str) -> str | None:
 
 
 def _plain(number: str) -> str:
-    return re.sub(r"[,$€£]", "", number)
+    return re.sub(r"[,$€£]", "", number).replace("\u2212", "-")
+
+
+def _value(number: str) -> float:
+    whole, _, parts = number.partition("/")
+    return float(whole) / float(parts or 1)
 
 
 def _grade(example: Example, completion: str) -> Grade:
@@ -93,13 +99,13 @@ def _grade(example: Example, completion: str) -> Grade:
     found = extract(completion)
     if found is None:
         return Grade(correct=False, found=False, answer=None)
-    return Grade(correct=abs(float(found) - float(example.answer)) < _TOLERANCE, found=True, answer=found)
+    return Grade(correct=abs(_value(found) - _value(example.answer)) < _TOLERANCE, found=True, answer=found)
 
 
 def _wrong(example: Example, seed: int) -> str:
     """A number near the gold one that is not it."""
     assert example.answer is not None
-    gold = float(example.answer)
+    gold = _value(example.answer)
     whole = round(gold)
     candidates = [whole + 1, whole - 1, whole + 10, 2 * whole, whole // 2, whole - 10]
     wrong = [number for number in candidates if abs(number - gold) >= 1 and (number >= 0 or whole < 0)]

@@ -236,11 +236,13 @@ def sampled(items: Sequence[T], config: TaskConfig, split: Split) -> list[T]:
     return [items[index] for index in sorted(ranked[:limit])]
 
 
-def content_ids(texts: Sequence[str]) -> list[str]:
-    """Ids for rows that were published without: a hash of each text, and a number for a text that stands again."""
+def content_ids(rows: Sequence[RawRow], *fields: str) -> list[str]:
+    """Ids for rows that were published without: a hash of what stands in some fields, and a number where it stands
+    there again."""
     seen: dict[str, int] = {}
     ids = []
-    for text in texts:
+    for row in rows:
+        text = "".join(str(row.values.get(field)) for field in fields)
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
         seen[identity] = seen.get(identity, 0) + 1
         ids.append(identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")

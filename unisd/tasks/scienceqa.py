@@ -22,8 +22,7 @@ def scienceqa(config: TaskConfig) -> ChoiceTask:
 
 
 def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
-    ids = content_ids([f"{row.values.get('question')}{row.values.get('choices')}" for row in rows])
-    return [_question(row, identity) for row, identity in zip(rows, ids, strict=True)]
+    return [_question(*pair) for pair in zip(rows, content_ids(rows, "question", "choices"), strict=True)]
 
 
 def _question(row: RawRow, identity: str) -> Question | None:

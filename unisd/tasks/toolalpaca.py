@@ -41,8 +41,7 @@ class ToolAlpaca:
 
     def examples(self, split: Split) -> list[Example]:
         rows = load_rows(self._config.source, HUB, split, self._config.seed)
-        ids = content_ids([str(row.values.get("prompt")) for row in rows])
-        examples = [_example(*pair) for pair in zip(rows, ids, strict=True)]
+        examples = [_example(*pair) for pair in zip(rows, content_ids(rows, "prompt"), strict=True)]
         return sampled(examples, self._config, split)
 
     def grade(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:

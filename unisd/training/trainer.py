@@ -21,7 +21,7 @@ from unisd.objective import agreement as agree
 from unisd.objective.fused import self_distillation_loss
 from unisd.objective.reduction import Denominators, Masks, coefficients, denominators
 from unisd.objective.types import Head, Loss, Tokens
-from unisd.rollouts.types import Completion, Sampling
+from unisd.rollouts.types import Completion, Sampling, derived_seed
 from unisd.rollouts.vllm_engine import RolloutStopped
 from unisd.sharded import whole
 from unisd.teacher.types import Teacher
@@ -126,7 +126,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
             top_p=wanted.top_p,
             top_k=wanted.top_k,
             max_tokens=self.context.arm.training.max_completion_tokens,
-            seed=self.context.arm.seed * 1_000_003 + step,
+            seed=derived_seed(self.context.arm.seed, step),
             first_index=sampler.first_of_rank(len(sampler.step_rows(step))),
         )
         found: list[Completion] = []
