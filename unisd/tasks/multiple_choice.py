@@ -5,6 +5,7 @@ of answers. Shared by every task of the kind; reads no files.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from unisd.tasks.rows import stable_fraction
 from unisd.tasks.types import Example, Grade, Message, NegativeRequest
@@ -66,14 +67,18 @@ def demonstration(explanation: str, letter: str) -> str:
 
 
 _ANSWER_LINE = re.compile(
-    r"^[\s>*_#`-]*(?:(?:the|my)\s+)?(?:(?:final|correct|right)\s+)?answer[\s*_`]*[:=\uff1a][\s*_]*(.*)$", re.IGNORECASE
+    r"^[\s>*_#`-]*(?:(?:the|my)\s+)?(?:(?:final|correct|right)\s+)?answer[\s*_`]*[:=\uff1a\u2013\u2014-][\s*_]*(.*)$",
+    re.IGNORECASE,
 )
-_OPENING, _CLOSING = r"\s*_`\"'(\[{$\u201c\u2018\uff08", r"\s*_`\"')\]}$\u201d\u2019\uff09.,:;!-"
-_LETTER = re.compile(rf"^[{_OPENING}]*(?:\\boxed\{{|option\s+)?([A-Za-z])(?:[{_CLOSING}]|$)", re.IGNORECASE)
+_OPENING, _CLOSING = r"\s*_`\"'(\[{$\u201c\u2018\uff08", r"\s*_`\"')\]}$\\\u201d\u2019\uff09.,:;!\u3002-"
+# What may stand before a letter: quotes, brackets, marks of emphasis, commands of LaTeX, and what it is called.
+_BEFORE = rf"(?:[{_OPENING}]|\\[a-z]+(?=\{{)|\\(?=\()|(?:option|choice)\b)*"
+_LETTER = re.compile(rf"^{_BEFORE}([A-Z])(?:[{_CLOSING}]|$)", re.IGNORECASE)
+_ALONE = re.compile(rf"{_BEFORE}([A-Z])[{_CLOSING}]*", re.IGNORECASE)
 # Several letters in a row name no option: "B and C", "A, B or D".
 _SEVERAL = re.compile(r"^\W*[A-Z](?:\W*(?:,|/|&|;|\band\b|\bor\b)\W*[A-Z])+\W*$", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer\s+is\s*:?[\s*_`\"'(\[]*(?:option\s+)?([A-Z])\b(?!['’])(?:[*_`\"')\].,:;!]|\s*$|\s*\n)", re.IGNORECASE
+    rf"\banswer\s+is\s*:?{_BEFORE}([A-Z])\b(?!['\u2019])(?:[*_`\"')\]}}$\\.,:;!\u3002]|\s*$|\s*\n)", re.IGNORECASE
 )
 
 
@@ -81,15 +86,19 @@ def extract(completion: str, choices: Sequence[str]) -> str | None:
     """The letter of a completion's answer, or None.
 
     The last well-formed answer line wins, in upper or lower case; an answer line may hold an option's text instead of
-    its letter. Without such a line, the last "the answer is X" counts. A bare article is never an option.
+    its letter, and where it holds nothing, the line after it is meant. Without such a line, the last "the answer is X"
+    counts, or a letter that is the whole completion. A bare article is never an option.
     """
     letters = LETTERS[: len(choices)]
-    for line in reversed(completion.splitlines()):
+    lines = [line for line in completion.splitlines() if line.strip()]
+    for line, after in reversed([*pairwise([*lines, ""])]):
         found = _ANSWER_LINE.match(line)
-        if found and (letter := _letter_in(found.group(1), letters, choices)):
+        if found and (letter := _letter_in(found.group(1) or after, letters, choices)):
             return letter
-    phrases = [match.group(1).upper() for match in _PHRASE.finditer(completion)]
-    return next((letter for letter in reversed(phrases) if letter in letters), None)
+    named = [match.group(1).upper() for match in _PHRASE.finditer(completion)]
+    if alone := _ALONE.fullmatch(completion):
+        named.append(alone.group(1).upper())
+    return next((letter for letter in reversed(named) if letter in letters), None)
 
 
 def _letter_in(text: str, letters: str, choices: Sequence[str]) -> str | None:
