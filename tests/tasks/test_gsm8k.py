@@ -30,7 +30,12 @@ def task():
         ("#### 72 clips", "72"),
         ("#### .5", ".5"),
         ("#### \\boxed{12}", "12"),
+        ("#### $\\boxed{12}$ for 2 boys", "12"),
+        ("#### \u22125", "-5"),
+        ("#### 1/2", "1/2"),
         ("The answer is 42.", "42"),
+        ("Answer: 18 (20 - 2)", "18"),
+        ("\\boxed{18}, found in 2 steps", "18"),
         ("The answer is: **$3**, not 4", "3"),
         ("First 10, then <<10+2=12>>12 apples.", "12"),
         ("I do not know.", None),
@@ -55,7 +60,8 @@ def test_references_are_right_and_other_numbers_wrong(task, split):
 def test_equal_numbers_are_one_answer(task):
     example = task.examples("train")[0]
     assert example.answer == "72"
-    assert all(g.correct for g in task.grade([example] * 3, ["#### 72.0", "#### $72", "72.00"]))
+    assert all(g.correct for g in task.grade([example] * 4, ["#### 72.0", "#### $72", "72.00", "#### 144/2"]))
+    assert not task.grade([example], ["#### 72/100"])[0].correct
 
 
 def test_wrong_solutions_end_in_the_assigned_number(task):
