@@ -1,9 +1,10 @@
 """Where servers listen: at one address, or at every address of the machine, IPv6 and IPv4 alike.
 
 Clusters give their pods addresses of either family, or of both; containers may have IPv6 switched off. Called by the
-policy agent, the grader, metrics, and the operator. Says nothing of what is served.
+policy agent, the grader, metrics, the operator, and the local runner for its servers. Says nothing of what is served.
 """
 
+import contextlib
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +20,15 @@ def listening(host: str, port: int) -> socket.socket:
     host = every_address() if host == "::" else host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody uses now, each another."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
 
 
 class HttpServer(ThreadingHTTPServer):

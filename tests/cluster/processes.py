@@ -8,7 +8,6 @@ name. Knows nothing of Kubernetes.
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,13 +26,6 @@ rm -rf -- "$1"
 """
 # $$ is the group; what kills it must be out of it.
 JANITOR = """read -r _; exec setsid -f sh -c 'kill -s KILL -- "-$0"; sleep 0.1; eval "$2"' "$$" "$0" "$1" """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody uses now, each another."""
-    with contextlib.ExitStack() as held:
-        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in servers]
 
 
 class Process:

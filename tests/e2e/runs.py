@@ -108,20 +108,20 @@ def trains(folder: Path, attempt: int = 1, beyond: int = 5) -> int:
     return eventually(lambda: (reached := max(steps_of(folder, attempt), default=0)) > beyond and reached, within=600)
 
 
-def succeeds(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
+def succeeds(cluster: NodeCluster, namespace: str, name: str, within: float = 900) -> dict[str, Any]:
     """Waits for the run's end, and that it is a good one; its status."""
-    return _ends(cluster, namespace, name, "Succeeded")
+    return _ends(cluster, namespace, name, "Succeeded", within)
 
 
 def fails(cluster: NodeCluster, namespace: str, name: str) -> dict[str, Any]:
     """Waits for the run's end, and that it is a bad one; its status."""
-    return _ends(cluster, namespace, name, "Failed")
+    return _ends(cluster, namespace, name, "Failed", within=900)
 
 
-def _ends(cluster: NodeCluster, namespace: str, name: str, phase: str) -> dict[str, Any]:
+def _ends(cluster: NodeCluster, namespace: str, name: str, phase: str, within: float) -> dict[str, Any]:
     ended = eventually(
         lambda: (status := status_of(cluster, namespace, name)).get("phase") in ("Succeeded", "Failed") and status,
-        within=900,
+        within=within,
         every=1,
     )
     assert ended

@@ -5,11 +5,9 @@ for it as a client does in a cluster. It serves every component on its device un
 the base model. vLLM runs in an environment of its own; one that ends is started again. Called by the runner.
 """
 
-import contextlib
 import os
 import secrets
 import shutil
-import socket
 from typing import Any
 
 from unisd.config.resolve import resolve
@@ -17,6 +15,7 @@ from unisd.config.run import RunSpec, SelfDistillRun
 from unisd.config.serving import SERVER_ENVIRONMENT, evaluates_on_servers, serve_arguments, trains_on_servers
 from unisd.execution.devices import device_id
 from unisd.failures import StageError
+from unisd.listening import free_ports
 from unisd.local.rollout import ENDS, GRACE_SECONDS, Plan, carry_on
 from unisd.local.state import log_tail
 from unisd.rundir import Json, RunDir
@@ -102,7 +101,7 @@ class Servers:
         return plan
 
     def _plan(self, device: int | None) -> Plan:
-        port, vllm_port, metrics_port = _free_ports(3)
+        port, vllm_port, metrics_port = free_ports(3)
         spec = self._run.spec
         adapters = any(arm.trains and not arm.trains_whole_model for arm in resolve(spec))
         model = str(self._directory.prepared.model)
@@ -123,12 +122,3 @@ class Servers:
 def _memory_share() -> str:
     """Share of a GPU's memory that its server takes, `UNISD_VLLM_MEMORY`: the stages on it have the rest."""
     return os.environ.get("UNISD_VLLM_MEMORY") or "0.4"
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]

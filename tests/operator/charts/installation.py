@@ -20,9 +20,10 @@ from unisd_operator.leader import EXIT_LOST
 
 from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
-from tests.cluster.processes import Process, free_ports
+from tests.cluster.processes import Process
 from tests.cluster.waiting import eventually
 from tests.operator.charts.rendering import CRDS, NAMESPACE, OPERATOR, Values
+from unisd.listening import free_ports
 
 ROOT = Path(__file__).parents[3]
 RELEASES = {"unisd-crds": (CRDS, "default"), "unisd-operator": (OPERATOR, NAMESPACE)}

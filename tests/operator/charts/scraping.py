@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from tests.cluster.binaries import binary
-from tests.cluster.processes import Household, free_ports
+from tests.cluster.processes import Household
 from tests.cluster.waiting import eventually
+from unisd.listening import free_ports
 
 
 class Prometheus:

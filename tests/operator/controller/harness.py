@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.definition import define
-from tests.cluster.processes import Process, free_ports
+from tests.cluster.processes import Process
 from tests.cluster.waiting import PATIENCE, eventually
+from unisd.listening import free_ports
 
 ROOT = Path(__file__).parents[3]
 SYSTEM = "unisd-system"
