@@ -35,6 +35,22 @@ def test_overrides_change_single_fields_of_a_preset():
     assert arm.objective.ema.decay == 0.98
 
 
+@pytest.mark.parametrize(
+    ("preset", "own", "gamma"),
+    [
+        ("agreement_tok_random", {}, 1.0),
+        ("agreement_seq_random", {}, 10.0),
+        ("agreement_seq_random", {"statistic": "range"}, 0.5),
+        ("unisd_star", {"statistic": "range"}, 0.15),
+        ("unisd_star", {"level": "sequence"}, 10.0),
+        ("unisd_star", {"statistic": "range", "gamma": 2.0}, 2.0),
+    ],
+)
+def test_gamma_is_the_default_of_the_level_and_statistic_that_a_component_has(preset, own, gamma):
+    (arm,) = resolve(parse_run(manifest({"name": "it", "preset": preset, "agreement": own})).spec)
+    assert arm.objective.agreement.gamma == gamma
+
+
 def test_sampling_and_divergence_have_temperatures_of_their_own():
     sdft = {"name": "sdft", "preset": "sdft", "training": {"lossTokensToSkip": 1}}
     gkd = {"name": "gkd", "preset": "gkd", "sampling": {"onPolicy": 0.25}}

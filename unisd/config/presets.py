@@ -29,8 +29,9 @@ PresetName = Literal[
     "ssd",
 ]
 
-_TOKEN = {"level": "token", "statistic": "variance", "scale": "absolute", "gamma": 1.0}
-_SEQUENCE = {"level": "sequence", "statistic": "variance", "scale": "absolute", "gamma": 10.0}
+# γ is the default of level and statistic, also where a component changes these.
+_TOKEN = {"level": "token", "statistic": "variance", "scale": "absolute"}
+_SEQUENCE = {"level": "sequence", "statistic": "variance", "scale": "absolute"}
 
 PRESETS: dict[PresetName, dict[str, Any]] = {
     "agreement_seq_random": {"agreement": _SEQUENCE, "contexts": {"source": "random"}},

@@ -124,6 +124,8 @@ def _arm(spec: RunSpec, component: Component, seed: int) -> Arm:
     }
     if "value" in given_fields(component.clip):
         blocks["clip"] = given_fields(component.clip)
+    if "agreement" in blocks:
+        blocks["agreement"] = {"gamma": Agreement.model_validate(blocks["agreement"]).strength, **blocks["agreement"]}
     contexts = {**given_fields(spec.contexts), **(merged_block(component, "contexts") or {})}
     sampling = merged_block(component, "sampling") or {}
     divided_by = blocks.get("divergence", {}).get("temperature", spec.rollout.temperature)
