@@ -56,6 +56,18 @@ def test_a_weight_is_that_of_the_subcommand(capsys, tmp_path):
     assert "--weight: ema has no term of one weight" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--apply", "--gpus", "0"], "--gpus: is of this machine: leave it or --apply out"),
+        (["-n", "research"], "--namespace: is of a cluster: give --apply with it"),
+    ],
+)
+def test_options_of_another_place_are_refused(options, told, capsys):
+    assert run("experiments", "ema", "--dataset", "cos_e", "--dry-run", *options) == 65
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("subcommand", MODES)
 def test_every_subcommand_makes_valid_runs_here_and_on_a_cluster(subcommand, capsys, tmp_path):
     arguments = [subcommand, "--datasets", "mbpp,tooluse,scienceqa-all,cos_e,medmcqa", "--cross-eval"]

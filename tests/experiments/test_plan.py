@@ -56,6 +56,13 @@ def test_settings_of_a_whole_run_make_runs():
     assert told == {(0.7, 64), (0.7, 128), (1.0, 64), (1.0, 128)}
 
 
+def test_a_temperature_that_a_mode_would_not_sample_at_is_refused():
+    found = replace(BASE, grid={"temperature": [0.5]}, baselines=["sdft"])
+    assert manifests(found)
+    with pytest.raises(ValueError, match="--temperature: ssd samples at its own, 1.5: leave it out, or set sampling"):
+        manifests(replace(found, modes=["ssd"]))
+
+
 def test_names_never_collide_and_are_the_same_every_time():
     """The research code's names left out hyperparameters, limits and owners of models, so that jobs were skipped."""
     calls = [

@@ -55,6 +55,7 @@ def _experiments(options: argparse.Namespace) -> int:
     from unisd.experiments.plan import manifests
 
     try:
+        _check_place(options)
         found = manifests(_experiment(options))
         runs = parsed_runs(found, cluster=options.apply)
     except (ConfigError, ValueError) as error:
@@ -69,6 +70,15 @@ def _experiments(options: argparse.Namespace) -> int:
         say("\n".join(str(path) for path in paths))
         return 0
     return _apply(options, found) if options.apply else _run(options, paths)
+
+
+def _check_place(options: argparse.Namespace) -> None:
+    """Raises ValueError for an option of a cluster without --apply, or of this machine with it."""
+    elsewhere = ("gpus",) if options.apply else ("namespace", "context")
+    for name in elsewhere:
+        if getattr(options, name) is not None:
+            where = "this machine: leave it or --apply out" if options.apply else "a cluster: give --apply with it"
+            raise ValueError(f"--{name}: is of {where}")
 
 
 def _experiment(options: argparse.Namespace) -> "Experiment":

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from unisd.config.choices import Engine
 from unisd.config.model import is_path
 from unisd.config.names import API_VERSION, KIND
-from unisd.config.presets import PresetName
+from unisd.config.presets import PRESETS, PresetName
 from unisd.config.problems import MAX_ARMS
 from unisd.config.run import MAX_COMPONENTS, MAX_RUN_NAME
 from unisd.config.task import TaskName
@@ -70,9 +70,10 @@ def manifests(experiment: Experiment) -> list[Manifest]:
     """The runs of an experiment, in the order of what was listed.
 
     Raises:
-        ValueError: a data set that no task is named after, or rows that nothing reads.
+        ValueError: a data set that no task is named after, or rows or a temperature that nothing reads.
     """
     _check_sources(experiment)
+    _check_temperature(experiment)
     found = []
     for model, dataset in itertools.product(experiment.models, experiment.datasets):
         for values in _points(experiment.grid):
@@ -89,6 +90,17 @@ def _check_sources(experiment: Experiment) -> None:
     for name in experiment.sources:
         if name not in tasks:
             raise ValueError(f"--source: rows of {name} are read by no run; tasks are {', '.join(tasks)}")
+
+
+def _check_temperature(experiment: Experiment) -> None:
+    """Raises ValueError for a temperature that a mode would not sample at, because its definition fixes one."""
+    for mode in experiment.modes if "temperature" in experiment.grid else ():
+        own = PRESETS[mode].get("sampling", {}).get("temperature")
+        if own is not None:
+            raise ValueError(
+                f"--temperature: {mode} samples at its own, {own}: leave it out, or set sampling.temperature of the "
+                "component in the manifest that --dry-run prints"
+            )
 
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
