@@ -52,6 +52,10 @@ def test_what_is_wrong_is_said_of_the_flag(tiny_model, capsys, monkeypatch, cach
             ["--model", "m", "--task", "cos_e", "--server", "http://x", "--adapter", "a"],
             "--server: what a server holds",
         ),
+        (
+            ["--model", "m", "--task", "cos_e", "--server", "gpu:8000"],
+            "--server: give a URL, e.g. http://gpu:8000 (got",
+        ),
         (["--model", "m", "--task", "cos_e", "--server", "http://x", "--key-env", "NO_KEY"], "NO_KEY is not set"),
     ):
         assert run("evaluate", *arguments) == 65

@@ -153,7 +153,7 @@ def test_a_component_of_a_run(make_run, carry_out):
 
 
 class FakeChat:
-    """OpenAI's chat completions: the first option always, in JSON where a schema asks for it; busy at first."""
+    """OpenAI's chat completions: the first option always, in JSON where a schema asks for it; at first busy in two ways."""
 
     def __init__(self):
         self.bodies, self.keys, self.busy = [], set(), 2
@@ -166,7 +166,9 @@ class FakeChat:
     async def _chat(self, request):
         if self.busy:
             self.busy -= 1
-            raise web.HTTPServiceUnavailable
+            if self.busy:
+                raise web.HTTPServiceUnavailable
+            return web.json_response({"error": "still busy"})
         body = await request.json()
         self.bodies.append(body)
         self.keys.add(request.headers.get("Authorization"))

@@ -185,6 +185,8 @@ def _subject(options: argparse.Namespace) -> "Subject":
         return LoadedSubject(place, options.batch_size, options.tokens_per_pass)
     if options.adapter is not None or options.base is not None:
         raise ValueError("--server: what a server holds it names itself: give the adapter's name there as --model")
+    if not options.server.startswith(("http://", "https://")):
+        raise ValueError(f"--server: give a URL, e.g. http://gpu:8000 (got {options.server!r})")
     key = os.environ.get(options.key_env, "") if options.key_env else ""
     if options.key_env and not key:
         raise ValueError(f"--key-env: {options.key_env} is not set")

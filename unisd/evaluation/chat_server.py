@@ -55,7 +55,7 @@ class ChatServer:
                 answer = await self._ask(session, {**bodies[index], "seed": bodies[index]["seed"] + index})
             done += 1
             progress(done)
-            return _row(answer)
+            return answer
 
         async with ClientSession(headers=headers, timeout=ClientTimeout(total=_SECONDS, connect=10)) as session:
             return list(await asyncio.gather(*[one(index, session) for index in range(len(bodies))]))
@@ -67,12 +67,11 @@ class ChatServer:
             try:
                 async with session.post(url, json={"model": self.model, **body}) as answer:
                     if answer.status == 200:
-                        found: Json = await answer.json()
-                        return found
+                        return _row(await answer.json())
                     trouble = f"{answer.status} {(await answer.text())[:500]}"
                     if answer.status not in _RETRIED:
                         raise StageError("BadInput", f"{url} refuses model {self.model}: {trouble}")
-            except (ClientError, TimeoutError, json.JSONDecodeError) as error:
+            except (ClientError, TimeoutError, json.JSONDecodeError, LookupError, TypeError) as error:
                 trouble = f"{type(error).__name__}: {error}"
             await asyncio.sleep(0.5 * 2**attempt)
         raise StageError("RolloutCrash", f"{url} did not answer {_ATTEMPTS} times: {trouble}")
@@ -92,6 +91,7 @@ def _body(messages: Sequence[Message], schema: Json | None, sampling: Sampling) 
 
 
 def _row(answer: Json) -> Json:
+    """Text, tokens and finished; raises LookupError or TypeError for what is no chat completion."""
     choice = answer["choices"][0]
     tokens = int((answer.get("usage") or {}).get("completion_tokens", 0))
     text = choice["message"]["content"] or ""
