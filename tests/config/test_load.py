@@ -30,6 +30,44 @@ def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
         load_run(path)
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"seeds": ["1"]}, r"spec.seeds\[0\]: should be a valid integer \(got '1'\)"),
+        ({"backoffLimit": True}, r"spec.backoffLimit: should be a valid integer \(got True\)"),
+        ({"suspend": "yes"}, r"spec.suspend: should be a valid boolean \(got 'yes'\)"),
+        ({"evaluation": {"perplexity": 1}}, r"spec.evaluation.perplexity: should be a valid boolean \(got 1\)"),
+        ({"trainer": {"pod": {"env": [{"value": "x"}]}}}, r"spec.trainer.pod.env\[0\]: needs a name of at most 253"),
+        ({"trainer": {"resourcesPerNode": {"limits": {"cpu": 2**63}}}}, r"limits.cpu: should be a valid string"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_as_the_api_server_does(spec, told):
+    with pytest.raises(ConfigError, match=told):
+        parse_run(manifest(**spec))
+
+
+def test_null_is_nothing_and_a_whole_number_may_have_a_point():
+    given = manifest(training={"epochs": 3.0, "maxSteps": None}, seeds=None, model={"name": "a/b", "lora": None})
+    meant = manifest(training={"epochs": 3}, model={"name": "a/b"})
+    assert parse_run(given) == parse_run(meant)
+    assert plain(parse_run(given)) == meant
+
+
+def test_what_the_api_server_adds_is_passed_over():
+    stored = {**manifest(), "status": {"phase": "Running"}}
+    stored["metadata"] |= {"uid": "u", "resourceVersion": "1", "generation": 1, "managedFields": []}
+    stored["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"last": "x" * 5000}}
+    del (run := plain(parse_cluster_run(stored)))["metadata"]["annotations"]
+    assert run == manifest()
+
+
+def test_a_manifest_that_holds_itself_is_told(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("spec: &spec {model: *spec}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="nested too deeply, or holds itself"):
+        load_run(path)
+
+
 def test_paths_are_relative_to_the_manifest(tmp_path):
     other = {"tasks": ["cos_e", "gpqa"], "sources": [{"task": "gpqa", "path": "questions"}]}
     data = manifest(

@@ -12,12 +12,15 @@ from unisd.config.names import GROUP
 RESERVED_LABELS = (f"{GROUP}/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by")
 """Beginnings of labels that the operator sets itself; on a pod of the user's they would mislead it, or Kueue."""
 _QUANTITY = r"^[0-9]+([.][0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+_LONGEST_NAME = 253
+_MAX_INT64 = 2**63 - 1
 _LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 
 
 def _named(value: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(value.get("name"), str) or not value["name"]:
-        raise ValueError("needs a name")
+    name = value.get("name")
+    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME:
+        raise ValueError(f"needs a name of at most {_LONGEST_NAME} characters")
     return value
 
 
@@ -29,7 +32,7 @@ def _not_reserved(labels: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if type(value) is int and value <= _MAX_INT64 else value
 
 
 # Kubernetes' own types, checked by the API server, which knows them better than a copy of them here would.
@@ -42,7 +45,7 @@ NamedObject = Annotated[
         {
             "type": "object",
             "required": ["name"],
-            "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 253}},
+            "properties": {"name": {"type": "string", "minLength": 1, "maxLength": _LONGEST_NAME}},
             "additionalProperties": True,
         }
     ),
@@ -68,7 +71,7 @@ Quantity = Annotated[
 ]
 Size = Annotated[str, Field(pattern=_QUANTITY, max_length=32)]
 Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
-Image = Annotated[str, Field(pattern=r"^[^\s]+$", max_length=1024)]
+Image = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=1024)]
 
 
 class Resources(Config):

@@ -1,4 +1,4 @@
-"""Manifests from files: YAML in, a validated `SelfDistillRun` or a `ConfigError` with every problem out."""
+"""Manifests: a file or plain data in, a validated `SelfDistillRun` or a `ConfigError` with every problem out."""
 
 import difflib
 import os
@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unisd.config.base import ConfigError, Problem
 from unisd.config.problems import cluster_problems, machine_problems, problems
 from unisd.config.run import RunSpec, SelfDistillRun
+from unisd.config.yaml_file import read_yaml
+
+_OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
 
 def load_run(path: Path) -> SelfDistillRun:
@@ -21,13 +23,13 @@ def load_run(path: Path) -> SelfDistillRun:
     Raises:
         ConfigError: file missing, not YAML, or any problem of fields; all problems at once.
     """
-    run = parse_run(_read_yaml(path), source=str(path))
+    run = parse_run(read_yaml(path), source=str(path))
     return _absolute_paths(run, path.resolve().parent)
 
 
 def load_cluster_run(path: Path) -> SelfDistillRun:
     """The run that a manifest describes, as a cluster takes it. Raises ConfigError as `load_run` does."""
-    return parse_cluster_run(_read_yaml(path), source=str(path))
+    return parse_cluster_run(read_yaml(path), source=str(path))
 
 
 def parse_run(data: object, source: str = "manifest") -> SelfDistillRun:
@@ -46,43 +48,41 @@ def _parse(data: object, source: str, of_the_place: Callable[[RunSpec], list[Pro
             [Problem("(document)", "a manifest is a mapping with apiVersion, kind, metadata, spec")], source
         )
     try:
-        run = SelfDistillRun.model_validate(data, by_alias=True, by_name=False)
+        run = SelfDistillRun.model_validate(_as_given(data), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError([_problem(detail) for detail in error.errors()], source) from None
+    except RecursionError:
+        raise ConfigError([Problem("(document)", "is nested too deeply, or holds itself")], source) from None
     found = [*problems(run.spec), *of_the_place(run.spec)]
     if found:
         raise ConfigError(found, source)
     return run
 
 
+def _as_given(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest without what the API server adds to it, so that what `kubectl get -o yaml` prints is one, too."""
+    given: dict[str, Any] = _as_json({name: value for name, value in data.items() if name != "status"})
+    if isinstance(given.get("metadata"), dict):
+        given["metadata"] = {name: value for name, value in given["metadata"].items() if name not in _OF_THE_SERVER}
+    return given
+
+
+def _as_json(value: Any) -> Any:
+    """Plain data as the API server takes it: null is the same as nothing, and 3.0 the same as 3."""
+    match value:
+        case Mapping():
+            return {name: _as_json(inner) for name, inner in value.items() if inner is not None}
+        case list():
+            return [_as_json(inner) for inner in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
+
+
 def plain(run: SelfDistillRun) -> dict[str, Any]:
     """The run as plain data that parses to the same run: what was not given stays so, for overrides hang on it."""
     return run.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's plain types; a key that stands twice in a mapping is an error, not the last one's victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)
-            seen |= {key} if isinstance(key, str) else set()
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> object:
-    try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))
-    except OSError as error:
-        raise ConfigError([Problem("(file)", f"cannot be read: {error.strerror}")], str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem("(file)", f"is not YAML: {error}")], str(path)) from None
-    if len(documents) != 1:
-        raise ConfigError([Problem("(file)", "must hold exactly one document", len(documents))], str(path))
-    return documents[0]
 
 
 def _problem(detail: ErrorDetails) -> Problem:
@@ -91,7 +91,8 @@ def _problem(detail: ErrorDetails) -> Problem:
         return Problem(path, f"unknown field{_suggestion(detail)}")
     if detail["type"] == "missing":
         return Problem(path, "is required")
-    return Problem(path, detail["msg"].replace("Input should be", "should be"), detail["input"])
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return Problem(path, message, detail["input"])
 
 
 def _suggestion(detail: ErrorDetails) -> str:

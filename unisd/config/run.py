@@ -9,7 +9,7 @@ from pydantic import Field
 
 from unisd.config.base import Config, Name, NonNegativeInt, ObjectName, PositiveInt
 from unisd.config.choices import ContextSource
-from unisd.config.cluster import Outputs, Preparation, Rollout, Storage, StringMap, Tracking, Trainer
+from unisd.config.cluster import LabelValue, Outputs, Preparation, Rollout, Storage, Tracking, Trainer
 from unisd.config.evaluation import Evaluation
 from unisd.config.model import Model
 from unisd.config.objective import Agreement, Clip, Contrastive, Divergence, Ema, Features
@@ -133,9 +133,9 @@ class Metadata(Config):
     """Name of the run, a DNS label of at most 40 characters."""
     namespace: Name | None = None
     """Namespace (clusters)."""
-    labels: StringMap | None = None
+    labels: dict[str, LabelValue] | None = None
     """Labels (clusters)."""
-    annotations: StringMap | None = None
+    annotations: dict[str, str] | None = None
     """Annotations (clusters)."""
 
 

@@ -27,6 +27,9 @@ apply, so Flux, and Argo CD with `ServerSideApply=true`. A client that sends pla
 `?fieldValidation=Strict` has them dropped by the API server: `curl`, most client libraries, kubectl with
 `--validate=false` or `warn`. Such a client should send the parameter, or run `unisd validate` first.
 
+**Whole numbers** are best written without a point: kubectl makes 3 of `3.0`, but the API server itself, asked by
+another client, refuses it where a rule reads the field. Null is the same as nothing.
+
 **Defaults** are not written into the specification: what is stored is what was given (docs/adr/0006). What they
 resolved to is recorded in the status and in the ConfigMap of each attempt.
 

@@ -23,7 +23,7 @@ LEFT_TO_THE_OPERATOR = (
     "whether `task.pattern` is a regular expression with a group",
     "whether models, revisions, rows, claims, Secrets and ConfigMaps exist, and rows are enough for what is asked",
     "Kubernetes' own types inside `pod` blocks (tolerations, affinity, volumes, …), which the API server checks when "
-    "the pods are made",
+    "the pods are made; likewise names of resources, and requests within limits",
 )
 """Shown as Stalled with reason InvalidSpec before any pod exists, or as the failure of the stage that finds it."""
 

@@ -52,7 +52,7 @@ def frozen_manifest(run: RunResource) -> dict[str, Any]:
     spec = {name: _computing(value) for name, value in manifest["spec"].items() if name not in _LEFT_OUT}
     spec["model"] = _model(spec["model"])
     spec["task"] = _with_paths(spec["task"], "source", _source)
-    if spec.get("outputs") is not None:
+    if "outputs" in spec:
         spec["outputs"] = _outputs(spec["outputs"])
     if "evaluation" in spec:
         spec["evaluation"] = _with_paths(spec["evaluation"], "sources", lambda given: [_source(one) for one in given])

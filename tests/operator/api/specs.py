@@ -75,9 +75,10 @@ def _block(node: Mapping[str, Any], chance: random.Random) -> dict[str, Any]:
     }
 
 
-def _number(node: Mapping[str, Any], kind: str, chance: random.Random) -> float:
+def _number(node: Mapping[str, Any], kind: str, chance: random.Random) -> float | str:
     low = node.get("minimum", node.get("exclusiveMinimum", 0))
     high = min(node.get("maximum", node.get("exclusiveMaximum", low + 10)), low + 10)
     if kind == "integer":
-        return low - 1 if chance.random() < SLIP else chance.choice([low, chance.randint(low, high)])
+        wrong = chance.choice([low - 1, str(low), True])
+        return wrong if chance.random() < SLIP else chance.choice([low, chance.randint(low, high)])
     return chance.choice([low, high]) if chance.random() < SLIP else chance.uniform(low, high)
