@@ -144,6 +144,7 @@ def test_gpqa_is_for_evaluation(tmp_path):
         ("scienceqa", {**SCIENCE, "hint": 3}, "field 'hint' should be str, got 3"),
         ("medmcqa", {**MEDICAL, "cop": 7}, "field 'cop' is 7, which names none of 4 choices"),
         ("medmcqa", {**MEDICAL, "opd": None}, "field 'opd' is missing"),
+        ("medmcqa", {**MEDICAL, "id": ""}, "field 'id' is empty"),
         ("gpqa", {**GPQA, "Correct Answer": None}, "field 'Correct Answer' is missing"),
     ],
 )

@@ -52,6 +52,9 @@ CHOICES = {"prompt": "x", "completion": "y", "answer": "A"}
     [
         ({"prompt": "x", "completion": "y", "tests": []}, "python", "'tests' should hold at least 1 texts"),
         ({"prompt": "x", "completion": "y", "tests": [1]}, "python", "'tests' should hold at least 1 texts, got .1."),
+        ({"prompt": "x", "completion": "y", "tests": ["assert f("]}, "python", "'tests' is no Python"),
+        ({"prompt": "x", "completion": "y", "answer": " "}, "exact", "'answer' is empty"),
+        ({"prompt": "x", "completion": "y", "answer": ["y"]}, "exact", "'answer' should be str or int or float"),
         ({**CHOICES, "choices": ["a"]}, "multipleChoice", "'choices' should hold at least 2 texts"),
         ({**CHOICES, "choices": ["a", ""]}, "multipleChoice", "'choices' should hold at least 2 texts"),
         ({**CHOICES, "choices": [str(i) for i in range(27)]}, "multipleChoice", "at most 26 choices"),

@@ -33,12 +33,20 @@ def test_helpers_of_the_prompt_need_not_be_repeated(task):
     assert task.grade([example], [code.fenced(alone)])[0].correct
 
 
-def test_a_wrong_entry_point_is_told(tmp_path):
-    row = {"task_id": "x", "prompt": "def f():\n", "canonical_solution": "    pass\n", "test": "x", "entry_point": "g"}
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("entry_point", "g", r"field 'entry_point' is 'g', but the code defines \['f'\]"),
+        ("test", "", "field 'test' is empty"),
+        ("test", "def check(", "field 'test' is no Python"),
+        ("test", "assert True", r"field 'test' should define check\(candidate\), it defines \[\]"),
+        ("task_id", " ", "field 'task_id' is empty"),
+    ],
+)
+def test_broken_rows(tmp_path, field, value, message):
+    test = "def check(candidate):\n    assert candidate() is None"
+    row = {"task_id": "x", "prompt": "def f():\n", "canonical_solution": "    pass\n", "test": test, "entry_point": "f"}
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows.jsonl:1: field 'entry_point' is 'g', but the code defines \['f'\]"):
-        task_for(Task(name="humaneval", source=Source(path=str(path)))).examples("eval")
-    path.write_text(json.dumps({**row, "test": ""}) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows.jsonl:1: field 'test' is empty"):
+    path.write_text(json.dumps({**row, field: value}) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"rows.jsonl:1: {message}"):
         task_for(Task(name="humaneval", source=Source(path=str(path)))).examples("eval")

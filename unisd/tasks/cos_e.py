@@ -25,7 +25,7 @@ def _questions(rows: Sequence[RawRow]) -> list[Question | None]:
 def _question(row: RawRow) -> Question:
     choices = options(row, "choices")
     return Question(
-        id=row.field("id"),
+        id=row.text("id"),
         text=row.text("question"),
         choices=choices,
         correct=_correct(row, choices),

@@ -1,5 +1,6 @@
 """The user's own rows, in TRL's prompt–completion format, plain or conversational (docs/tasks/custom.md)."""
 
+import ast
 import json
 import re
 from collections import Counter
@@ -66,7 +67,7 @@ class Custom:
         completion = _completion(row)
         if self._grading == "multipleChoice":
             return self._choice_example(row, identity, messages, completion)
-        tests = _texts(row, "tests", least=1) if self._grading == "python" else ()
+        tests = _tests(row) if self._grading == "python" else ()
         return Example(
             id=identity,
             messages=messages,
@@ -100,7 +101,7 @@ class Custom:
         if self._grading == "python":
             return code.extract(completion)
         if row.values.get("answer") is not None:
-            return str(row.values["answer"]).strip()
+            return _answer(row)
         if self._grading == "exact":
             return completion.strip()
         found = self._found(completion)
@@ -152,6 +153,22 @@ def _texts(row: RawRow, name: str, least: int) -> tuple[str, ...]:
     if len(values) < least or not all(isinstance(value, str) and value.strip() for value in values):
         raise ValueError(f"{row.where}: field {name!r} should hold at least {least} texts, got {values!r}")
     return tuple(values)
+
+
+def _tests(row: RawRow) -> tuple[str, ...]:
+    tests = _texts(row, "tests", least=1)
+    try:
+        ast.parse("\n".join(tests))
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{row.where}: field 'tests' is no Python: {error}") from None
+    return tests
+
+
+def _answer(row: RawRow) -> str:
+    answer = str(row.field("answer", (str, int, float))).strip()
+    if not answer:
+        raise ValueError(f"{row.where}: field 'answer' is empty; leave it out to have that of the completion")
+    return answer
 
 
 def _negative(row: RawRow) -> str | None:

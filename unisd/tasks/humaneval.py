@@ -24,14 +24,26 @@ def _example(row: RawRow) -> Example:
     prompt, entry = row.text("prompt"), row.field("entry_point")
     reference = prompt + row.field("canonical_solution")
     return Example(
-        id=row.field("task_id"),
+        id=row.text("task_id"),
         messages=(Message(role="user", content=f"{INSTRUCTION}\n\n{code.fenced(prompt)}"),),
         demonstration=code.fenced(reference),
         query=prompt,
         answer=reference,
-        tests=(row.text("test"), f"check({entry})"),
+        tests=(_test(row), f"check({entry})"),
         setup=_given(row, reference, entry),
     )
+
+
+def _test(row: RawRow) -> str:
+    """What defines `check`, which judges the program."""
+    test = row.text("test")
+    try:
+        names = [node.name for node in ast.parse(test).body if isinstance(node, ast.FunctionDef)]
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{row.where}: field 'test' is no Python: {error}") from None
+    if "check" not in names:
+        raise ValueError(f"{row.where}: field 'test' should define check(candidate), it defines {names}")
+    return test
 
 
 def _given(row: RawRow, reference: str, entry: str) -> str:

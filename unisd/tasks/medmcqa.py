@@ -52,7 +52,7 @@ def _question(row: RawRow, first: int) -> Question | None:
         return None
     choices = tuple(row.field(option) for option in _OPTIONS)
     return Question(
-        id=row.field("id"),
+        id=row.text("id"),
         text=row.field("question"),
         choices=choices,
         correct=numbered(row, "cop", choices, first),
