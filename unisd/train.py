@@ -1,9 +1,7 @@
 """The training stage of one component: builds rows, model and trainer, resumes, trains, and exports the result."""
 
-import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -22,24 +20,22 @@ from unisd.contexts.texts import donors_of, instructions_of, negatives_of, sampl
 from unisd.failures import StageError
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
-from unisd.metrics.memory import peak_memory_gib
 from unisd.metrics.prometheus import served
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared, load_examples, load_prepared
 from unisd.rollouts.servers import servers
-from unisd.rundir import Json, read_json, read_jsonl, write_json, write_jsonl
-from unisd.sealed import MANIFEST, complete_directory
+from unisd.rundir import read_json, write_json
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher
 from unisd.training.arguments import common_arguments, lora_config
-from unisd.training.checkpoint import drop_newer, newest_whole, step_of
+from unisd.training.checkpoint import drop_newer, go_on_from, newest_whole, step_of
 from unisd.training.context import LoopContext
 from unisd.training.deepspeed import deepspeed_config, run_on_cpu
 from unisd.training.export import export
 from unisd.training.loop import StepLoop
-from unisd.training.memory import in_words
 from unisd.training.probe import probe_for
+from unisd.training.result import result_of
 from unisd.training.rollouts import InProcess, Rollouts, Served
 from unisd.training.rows import ReferenceRow, Rows, reference_rows, sample_rows
 from unisd.training.sampler import StepSampler
@@ -49,8 +45,6 @@ from unisd.training.together import gather
 from unisd.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
-_LEAST_SHARE = 0.01
-"""Below it a mechanism is told to do next to nothing."""
 
 
 def train(job: Job) -> None:
@@ -74,7 +68,7 @@ def train(job: Job) -> None:
     if checkpoint is not None:
         job.progress.checkpointed(step_of(checkpoint), checkpoint)
     if _rank() == 0:
-        _go_on_from(checkpoint, directory)
+        go_on_from(checkpoint, directory)
     prepared = load_prepared(job.directory.prepared)
     with stop_flag() as stop, _served(job, arm), _tracked(job), _rollouts(job, prepared.model, stop) as rollouts:
         trainer = _trainer(job, prepared, rollouts, stop, checkpoint)
@@ -92,54 +86,10 @@ def _finish(job: Job, trainer: StepLoop, weights: Weights, prepared: Prepared, s
     directory = job.directory.train(arm.name)
     best = trainer.best if job.spec.evaluation.checkpoint == "best" else None
     export(trainer, directory / "best" if best else weights, directory / "adapter", job=job, prepared=prepared)
-    steps = read_jsonl(directory / "metrics.jsonl")
-    shares = _shares(steps)
-    warnings = [*_broken_bounds(trainer), *_weak_mechanisms(shares), *_smaller_passes(trainer)]
-    for warning in warnings:
+    found = result_of(trainer, best, seconds)
+    for warning in found["warnings"]:
         logger.warning(warning)
-    write_json(
-        directory / "result.json",
-        {
-            "steps": trainer.state.global_step,
-            "exportedStep": int(best["step"]) if best else trainer.state.global_step,
-            "checkpoint": "best" if best else "last",
-            "best": trainer.best,
-            "seconds": seconds,
-            "stepSeconds": sum(row["seconds"] for row in steps),
-            "tokensTrained": sum(row.get("tokens_trained", 0.0) for row in steps),
-            "tokensScored": sum(row.get("tokens_scored", 0.0) for row in steps),
-            "peakMemoryGiB": peak_memory_gib(),
-            "threads": torch.get_num_threads(),
-            "counters": trainer.counters,
-            "shares": shares,
-            "warnings": warnings,
-        },
-    )
-
-
-def _broken_bounds(trainer: StepLoop) -> list[str]:
-    return [f"{name} broke its bound at {count} steps" for name, count in trainer.warnings.items()]
-
-
-def _smaller_passes(trainer: StepLoop) -> list[str]:
-    halvings = trainer.counters["memory_halvings"]
-    return [in_words(trainer.context.arm.training, halvings)] if halvings else []
-
-
-def _shares(steps: list[dict[str, Any]]) -> dict[str, float]:
-    """What each mechanism that is on contributed, averaged over the steps (names and units: `metrics.names`)."""
-    names = sorted({name for row in steps for name in row if name.startswith("share_")})
-    found = {name: [row[name] for row in steps if name in row] for name in names}
-    return {name.removeprefix("share_"): sum(values) / len(values) for name, values in found.items()}
-
-
-def _weak_mechanisms(shares: dict[str, float]) -> list[str]:
-    """A sentence for each mechanism that is on and hardly contributes."""
-    return [
-        f"{name} is on and its share is {share:.4f}, under {_LEAST_SHARE}: it hardly acts"
-        for name, share in shares.items()
-        if share < _LEAST_SHARE
-    ]
+    write_json(directory / "result.json", found)
 
 
 @contextmanager
@@ -275,29 +225,11 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _go_on_from(checkpoint: Path | None, directory: Path) -> None:
-    """Brings into this attempt's directory what was recorded up to a checkpoint, so that no step stands there twice."""
-    directory.mkdir(parents=True, exist_ok=True)
-    step, source = (step_of(checkpoint), checkpoint.parent) if checkpoint else (0, directory)
-    for name in ("metrics.jsonl", "probes.jsonl"):
-        if (source / name).is_file():
-            write_jsonl(directory / name, [row for row in _whole_lines(source / name) if row["step"] <= step])
-    if source != directory and (source / "best").is_dir():
-        with complete_directory(directory / "best") as staging:
-            shutil.copytree(source / "best", staging, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
-
-
 def _agree(trainer: StepLoop, checkpoint: Path | None) -> None:
     """All processes go on from the same checkpoint: what a shared file system shows may be older on one node."""
     found = sorted({part[0] for part in gather(trainer.accelerator, [str(checkpoint)])})
     if len(found) > 1:
         raise StageError("NonZeroExit", f"the nodes see different newest checkpoints, {' and '.join(found)}: run again")
-
-
-def _whole_lines(path: Path) -> list[Json]:
-    """The objects of a file that is appended to: a line that a killed process or a full disk cut short is left out."""
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def _tracked(job: Job) -> AbstractContextManager[None]:

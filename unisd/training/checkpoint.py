@@ -1,15 +1,17 @@
-"""The checkpoints of a component: which there are, the newest that is whole, and which may go.
+"""The checkpoints of a component: which there are, the newest that is whole, which may go, and how to go on from one.
 
 Called by training, which writes them as `unisd.sealed` says. Knows nothing of what a checkpoint holds.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from unisd.failures import StageError
-from unisd.sealed import fault_of
+from unisd.rundir import Json, write_jsonl
+from unisd.sealed import MANIFEST, complete_directory, fault_of
 
 _PREFIX = "checkpoint-"
 
@@ -60,5 +62,23 @@ def drop_newer(directories: Sequence[Path], chosen: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def go_on_from(checkpoint: Path | None, directory: Path) -> None:
+    """Brings into this attempt's directory what was recorded up to a checkpoint, so that no step stands there twice."""
+    directory.mkdir(parents=True, exist_ok=True)
+    step, source = (step_of(checkpoint), checkpoint.parent) if checkpoint else (0, directory)
+    for name in ("metrics.jsonl", "probes.jsonl"):
+        if (source / name).is_file():
+            write_jsonl(directory / name, [row for row in _whole_lines(source / name) if row["step"] <= step])
+    if source != directory and (source / "best").is_dir():
+        with complete_directory(directory / "best") as staging:
+            shutil.copytree(source / "best", staging, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+
+
 def _newest_first(directories: Sequence[Path]) -> list[Path]:
     return [path for directory in directories for path in reversed(checkpoints(directory))]
+
+
+def _whole_lines(path: Path) -> list[Json]:
+    """The objects of a file that is appended to: a line that a killed process or a full disk cut short is left out."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.endswith("\n")]
