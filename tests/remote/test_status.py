@@ -75,6 +75,12 @@ def test_the_headline_tells_conditions_that_need_attention():
     assert "not seen by the operator" in headline({"metadata": {"name": "demo"}, "status": {"observedGeneration": -1}})
 
 
+def test_the_headline_tells_what_two_conditions_say_once():
+    conditions = [{"type": kind, "status": "True", "message": "no group"} for kind in ("Stalled", "Failed")]
+    status = {"observedGeneration": 1, "phase": "Invalid", "conditions": conditions}
+    assert headline({"metadata": {"name": "demo"}, "status": status}) == "demo: Invalid\nStalled, Failed: no group"
+
+
 def test_the_table_shows_every_row(capsys):
     console = Console(width=140)
     console.print(table(rows(RUN, NOW)))
@@ -98,6 +104,13 @@ def test_a_long_note_gives_way_to_names_and_times(capsys):
 def test_the_exit_code_says_whether_the_run_failed(phase, code):
     run = {**RUN, "status": {**RUN["status"], "phase": phase}}
     assert show_status(OneRun(run), "demo", Console(quiet=True), watch=phase != "Running") == code
+
+
+def test_words_of_a_condition_are_shown_as_they_are(capsys):
+    conditions = [{"type": "Stalled", "status": "True", "message": "pattern: has no group (got '[/red]')"}]
+    run = {**RUN, "status": {"observedGeneration": 1, "phase": "Invalid", "conditions": conditions}}
+    show_status(OneRun(run), "demo", Console(width=140), watch=False)
+    assert "(got '[/red]')" in capsys.readouterr().out
 
 
 def told(cluster, component, role="train", **options):

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from unisd.local.display import table
 from unisd.remote.cluster import Cluster, ClusterError
@@ -32,7 +33,7 @@ def show_status(cluster: Cluster, name: str, console: Console, *, watch: bool) -
 
 
 def _picture(run: dict[str, Any]) -> Group:
-    return Group(headline(run), table(rows(run, datetime.now(UTC))))
+    return Group(Text(headline(run)), table(rows(run, datetime.now(UTC))))
 
 
 def _code(run: dict[str, Any]) -> int:

@@ -28,13 +28,12 @@ def headline(run: Entry) -> str:
     status: Entry = run.get("status", {})
     if status.get("observedGeneration", -1) < 0:
         return f"{run['metadata']['name']}: not seen by the operator yet; is it running?"
-    line = f"{run['metadata']['name']}: {status['phase']}"
-    told = [
-        f"{condition['type']}: {condition['message']}"
-        for condition in status.get("conditions", [])
-        if condition["status"] == "True" and condition["type"] not in ("Ready", "Reconciling") and condition["message"]
-    ]
-    return "\n".join([line, *told])
+    told: dict[str, list[str]] = {}
+    for condition in status.get("conditions", []):
+        if condition["status"] == "True" and condition["type"] not in ("Ready", "Reconciling"):
+            told.setdefault(condition["message"], []).append(condition["type"])
+    lines = [f"{', '.join(types)}: {message}" for message, types in told.items() if message]
+    return "\n".join([f"{run['metadata']['name']}: {status['phase']}", *lines])
 
 
 def rows(run: Entry, now: datetime) -> list[Row]:
