@@ -36,6 +36,7 @@ def test_a_right_answer_as_json_is_right_and_a_broken_one_is_none(name):
     assert [grade.correct for grade in grades] == [True] * len(examples)
     broken = task.grade(examples, [read(answer[:-2], form) for answer in answers])
     assert [(grade.correct, grade.found) for grade in broken] == [(False, False)] * len(examples)
+    assert read('{"answer":' * 5000, form) == ""
     for example in examples:
         assert form.instruction in asked(example, form).messages[-1]["content"]
         assert set(form.schema(example)["required"]) == set(reference(name, example))

@@ -44,6 +44,7 @@ def test_only_programs_that_fail_a_test_are_kept():
     request = code.negative_request(one, 0)
     bodies = {
         "\n    return helper(a) + b\n```\nThat is it.": True,
+        "\n    return helper(a) - b\n```\nTry it:\n```python\nprint(area(2))\n```": True,
         "\n    return helper(a) * b\n```": False,  # right
         '\n    """Doc."""\n    return helper(a) * b': False,  # the reference
         "\n    return undefined": True,  # a test raises
@@ -55,6 +56,7 @@ def test_only_programs_that_fail_a_test_are_kept():
     found = code.negative_demonstrations([(one, request)] * len(bodies), list(bodies))
     assert [wrong is not None for wrong in found] == list(bodies.values())
     assert found[0] == code.fenced(SOURCE.replace('    """Doc."""\n', "").replace("* b", "+ b"))
+    assert found[1] == found[0].replace("+ b", "- b")
 
 
 def test_no_request_where_tests_call_nothing_of_the_reference():

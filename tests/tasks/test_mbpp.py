@@ -82,3 +82,15 @@ def test_broken_rows(tmp_path, fields, told):
 )
 def test_programs_are_found(completion, program):
     assert code.extract(completion) == program
+
+
+@pytest.mark.parametrize(
+    ("shown", "program"),
+    [
+        (["def f(a): return 1", "def f(a): return 2", "print(f(1))"], "def f(a): return 2"),
+        (["def f(a): return 1", "def g(a): return 2"], "def f(a): return 1"),
+        (["f = abs", "print(f(1))"], "print(f(1))"),
+    ],
+)
+def test_a_fence_that_shows_how_the_function_is_called_is_not_the_program(shown, program):
+    assert code.extract("\nso\n".join(code.fenced(body) for body in shown), ["f"]) == program

@@ -57,6 +57,7 @@ def examples(tmp_path, *rows):
         ("Action: f\nAction Input: {'a': 1}\nObservation: x", [("f", "{'a': 1}")]),
         ('Action: f\nAction Input: {"a": 1', [("f", '{"a": 1')]),
         ('Action: f\nAction Input: [1]', [("f", "[1]")]),
+        ("Action: f\nAction Input: " + '{"a":' * 5000, [("f", '{"a":' * 5000)]),
         ("Action:\nAction Input: {}", []),
         ("I would call f.", []),
         ("", []),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unisd.config.task import TaskName
-from unisd.rundir import Json
+from unisd.files import Json
 from unisd.tasks import code, multiple_choice, react
 from unisd.tasks.types import Example, Message
 
@@ -89,5 +89,5 @@ def read(text: str, form: Form) -> str:
         # Not strict: servers' grammars let control characters stand in texts, as a line break in a program.
         answer, _ = json.JSONDecoder(strict=False).raw_decode(text[max(begin, 0) :])
         return form.text(answer)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -26,12 +26,16 @@ _FENCE = re.compile(
 _PYTHON = re.compile(r"py(?:thon)?[0-9.]*", re.IGNORECASE)
 
 
-def extract(completion: str) -> str | None:
-    """The program of a completion: the last Python fence, else the first fence, else the text itself."""
+def extract(completion: str, wanted: Sequence[str] = ()) -> str | None:
+    """The program of a completion: the last Python fence, else the first fence, else the text itself.
+
+    Fences that define a `wanted` function go before those that do not: what follows may show how it is called.
+    """
     fences = [(language, dedent(body) if indent else body) for indent, language, body in _FENCE.findall(completion)]
     python = [body for language, body in fences if _PYTHON.fullmatch(language)]
     if python:
-        return str(python[-1])
+        defining = [body for body in python if any(f"def {name}(" in body for name in wanted)]
+        return str((defining or python)[-1])
     if fences:
         return str(fences[0][1])
     return completion.strip() or None
@@ -53,10 +57,11 @@ def _defined(reference: str) -> tuple[str, ...]:
 
 def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:
     """Runs every program against its tests; `found` says whether there was one."""
-    sources = [extract(completion) for completion in completions]
+    entries = [_defined(example.answer or "") for example in examples]
+    sources = [extract(*pair) for pair in zip(completions, entries, strict=True)]
     programs = [
-        Program(source or "", example.tests, example.setup, entry=_defined(example.answer or ""))
-        for example, source in zip(examples, sources, strict=True)
+        Program(source or "", example.tests, example.setup, entry=entry)
+        for example, source, entry in zip(examples, sources, entries, strict=True)
     ]
     return [
         Grade(correct=source is not None and verdict.passed, found=source is not None, answer=verdict.outcome)
@@ -134,9 +139,10 @@ def negative_demonstrations(
 
 def _written(example: Example, request: NegativeRequest, generated: str) -> str | None:
     """The program that was written, fenced; None if it is no Python, says what is wrong, or is the reference."""
-    source = extract(request.prefix + generated) or ""
+    reference = extract(example.demonstration) or ""
+    source = extract(request.prefix + generated, _defined(reference)) or ""
     try:
-        same = ast.dump(ast.parse(source)) == ast.dump(ast.parse(extract(example.demonstration) or ""))
+        same = ast.dump(ast.parse(source)) == ast.dump(ast.parse(reference))
     except (SyntaxError, ValueError):
         return None
     return None if same or _CONFESSION.search(source) else fenced(source)

@@ -13,11 +13,11 @@ from typing import Any
 ARGUMENTS = {"type": "object"}
 """JSON Schema of a call's input."""
 _ACTION = re.compile(
-    r"^[\s>*_#`-]*action[ \t]*\d*[*_` \t]*:(.*?)(?=\baction[ _]input\b|$)", re.IGNORECASE | re.MULTILINE
+    r"^[ \t>*_#`-]*action[ \t]*\d*[*_` \t]*:(.*?)(?=\baction[ _]input\b|$)", re.IGNORECASE | re.MULTILINE
 )
 _INPUT = re.compile(r"\baction[ _]input[ \t]*\d*[*_` \t]*:", re.IGNORECASE)
 _LABEL = re.compile(
-    r"^[\s>*_#`-]*(?:thought|action|action[ _]input|observation|final answer)[ \t]*\d*[*_` \t]*:",
+    r"^[ \t>*_#`-]*(?:thought|action|action[ _]input|observation|final answer)[ \t]*\d*[*_` \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -60,7 +60,7 @@ def _arguments(text: str, start: int, end: int) -> tuple[Any, int]:
         try:
             value, length = json.JSONDecoder().raw_decode(raw[brace:])
             return value, start + brace + length
-        except ValueError:
+        except (ValueError, RecursionError):  # degenerate text may open thousands of braces
             pass
     plain = raw.strip().strip("`").strip()
     return (plain or {}), start + len(raw.rstrip())
