@@ -118,6 +118,23 @@ def test_what_a_cautious_team_asks_for_reaches_the_operator() -> None:
         assert found["metadata"]["labels"]["example.com/team"] == "ml", found["kind"]
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        (
+            {"type": "Localhost", "localhostProfile": "tight.json"},
+            {"type": "Localhost", "localhostProfile": "tight.json"},
+        ),
+        ({"type": "Unconfined"}, {"type": "RuntimeDefault"}),
+        ({}, {"type": "RuntimeDefault"}),
+    ],
+)
+def test_a_seccomp_profile_of_the_node_is_as_good_as_the_runtimes(given: Values, used: Values) -> None:
+    objects = render(OPERATOR, {"podSecurityContext": {"seccompProfile": given}})
+
+    assert one(objects, "Deployment")["spec"]["template"]["spec"]["securityContext"]["seccompProfile"] == used
+
+
 @ALL
 def test_no_object_is_taken_for_a_child_of_a_run(values: Values) -> None:
     for found in render(OPERATOR, values) + render(CRDS, {}):
@@ -194,6 +211,15 @@ REFUSED: list[tuple[Values, str]] = [
     ({"namespaces": ["Team_A"]}, "namespaces"),
     ({"namespaces": ["a", "a"]}, "namespaces"),
     ({"labels": {"a": 1}}, "labels"),
+    ({"labels": {"a": "b c"}}, "labels"),
+    ({"labels": {"app.kubernetes.io/name": "theirs"}}, "app.kubernetes.io~1name"),
+    ({"podLabels": {"app.kubernetes.io/managed-by": "unisd-operator"}}, "managed-by"),
+    ({"image": {"registry": "https://registry.example.com"}}, "registry"),
+    ({"image": {"pullSecrets": ["registry"]}}, "pullSecrets"),
+    ({"image": {"pullSecrets": [{"nme": "registry"}]}}, "nme"),
+    ({"env": [{"value": "x"}]}, "env"),
+    ({"huggingFaceEndpoint": "hub.example.com"}, "huggingFaceEndpoint"),
+    ({"proxy": {"https": "proxy:3128"}}, "https"),
     ({"proxy": {"HTTP": "x"}}, "HTTP"),
     ({"caBundle": {"key": ""}}, "caBundle"),
     ({"keySecret": {"name": "Not A Name"}}, "keySecret"),
@@ -203,6 +229,11 @@ REFUSED: list[tuple[Values, str]] = [
     ({"settings": {"workers": 1.5}}, "workers"),
     ({"settings": {"resyncSeconds": 0}}, "resyncSeconds"),
     ({"settings": {"pod": {"nodeselector": {}}}}, "nodeselector"),
+    ({"settings": {"pod": {"labels": {"unisd.dev/run": "x"}}}}, "unisd.dev~1run"),
+    ({"settings": {"pod": {"labels": {"team": "language models"}}}}, "team"),
+    ({"settings": {"pod": {"env": [{"value": "x"}]}}}, "env"),
+    ({"settings": {"pod": {"priorityClassName": "Not A Name"}}}, "priorityClassName"),
+    ({"settings": {"storageClassName": "a_b"}}, "storageClassName"),
     ({"settings": {"env": {"A": 1}}}, "env"),
     ({"settings": {"network": {"enabled": "yes"}}}, "enabled"),
     ({"settings": {"security": {"runAsUser": -1}}}, "runAsUser"),
@@ -224,6 +255,7 @@ def test_typos_and_wrong_types_are_refused_by_name(values: Values, named: str) -
 
 
 def test_the_crd_chart_refuses_typos() -> None:
-    ended = helm("template", "r", CRDS, "--kube-version", "1.34.0", values={"kepp": True})
+    for values, named in (({"kepp": True}, "kepp"), ({"labels": {"helm.sh/chart": "x"}}, "helm.sh~1chart")):
+        ended = helm("template", "r", CRDS, "--kube-version", "1.34.0", values=values)
 
-    assert "kepp" in ended.stderr
+        assert named in ended.stderr
