@@ -145,6 +145,8 @@ class Observed:
     """Whether Kueue's Workload kind is installed."""
     foreign_claim: bool = False
     """Whether a claim of the planned name exists that is not this run's."""
+    claim_modes: tuple[str, ...] = ()
+    """Access modes of the existing claim that the run was given; none while that is not there."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Arm (or stage) name → the API server's message that refused to apply one of its children."""
 

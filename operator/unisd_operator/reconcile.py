@@ -14,7 +14,7 @@ from typing import Any
 from unisd_operator.api.names import KIND
 from unisd_operator.api.resource import Key, RunResource
 from unisd_operator.api.status import ENDED, Status
-from unisd_operator.cluster.act import Actor, carry_out, still_foreign
+from unisd_operator.cluster.act import Actor, carry_out, claim_modes, still_foreign
 from unisd_operator.cluster.client import Client
 from unisd_operator.cluster.logs import failed_log, wants_log
 from unisd_operator.cluster.store import Store
@@ -22,6 +22,7 @@ from unisd_operator.events import news, tell
 from unisd_operator.metrics import Metrics
 from unisd_operator.observed import ChildState, ContainerState, Observed, PodState
 from unisd_operator.planning.plan import plan
+from unisd_operator.planning.storage import makes_claim
 from unisd_operator.settings import Settings
 from unisd_operator.status import derive_status, due
 
@@ -101,6 +102,8 @@ async def observe(world: World, run: RunResource) -> Observed:
         if _is_stuck(child) and (child.arm, child.role, child.attempt) not in with_pods
     ]
     questions += [_keep_event(world, run, pod.uid, _START) for pod in pods if _is_held_up(pod)]
+    if run.run is not None and run.status.phase not in ENDED and not makes_claim(run) and not notes.claim_modes:
+        questions.append(_keep_claim_modes(world, run))
     await asyncio.gather(*questions)
     notes.foreign_claim = notes.foreign_claim and await still_foreign(world.client, run)
     return Observed(
@@ -111,6 +114,7 @@ async def observe(world: World, run: RunResource) -> Observed:
         log_tails=dict(notes.log_tails),
         kueue="Workload" in (store.served or ()),
         foreign_claim=notes.foreign_claim,
+        claim_modes=notes.claim_modes,
         refused=dict(notes.refused),
     )
 
@@ -119,6 +123,10 @@ async def _keep_log(world: World, run: RunResource, pod: PodState, container: Co
     notes = world.store.notes(run.uid)
     notes.log_tails[f"{pod.name}/{container.name}"] = await failed_log(world.client, run.namespace, pod, container)
     notes.log_keys.add((pod.uid, container.name, container.restarts))
+
+
+async def _keep_claim_modes(world: World, run: RunResource) -> None:
+    world.store.notes(run.uid).claim_modes = await claim_modes(world.client, run)
 
 
 def _is_stuck(child: ChildState) -> bool:

@@ -16,6 +16,7 @@ from unisd_operator.observed import ChildState
 from unisd_operator.planning.difference import FROZEN
 from unisd_operator.planning.names import claim
 from unisd_operator.planning.plan import Plan
+from unisd_operator.planning.storage import claim_name
 
 _CLAIM = "PersistentVolumeClaim"
 
@@ -110,6 +111,15 @@ async def still_foreign(client: Client, run: RunResource) -> bool:
         return _is_foreign(await client.get(_CLAIM, run.namespace, claim(run.name)), run)
     except NotFoundError:
         return False
+
+
+async def claim_modes(client: Client, run: RunResource) -> tuple[str, ...]:
+    """Access modes of the existing claim that a run was given; none while that is not there."""
+    try:
+        found = await client.get(_CLAIM, run.namespace, claim_name(run))
+    except NotFoundError:
+        return ()
+    return tuple(found["spec"]["accessModes"])
 
 
 def _is_foreign(found: Object, run: RunResource) -> bool:

@@ -54,6 +54,8 @@ class Notes:
     secrets: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By name: hash of the Secret applied last, and when, seconds of the monotonic clock."""
     foreign_claim: bool = False
+    claim_modes: tuple[str, ...] = ()
+    """Of an existing claim that the run was given, once it was seen: they never change."""
     written: float = float("-inf")
     """When status was written last, seconds of the monotonic clock."""
 

@@ -113,7 +113,8 @@ def _attempt(desire: Desire, work: Stage | Component) -> Attempt:
         block = "evaluation" if work.name in CLOSING else "preparation"
         started, arm = ({block: work.image} if work.image else {}), None
     chosen = images(desire.run.spec, desire.settings, started)
-    return Attempt(desire.run, desire.settings, work.name, arm, work.attempt, chosen)
+    one_node = storage.on_one_node(desire.run, desire.observed)
+    return Attempt(desire.run, desire.settings, work.name, arm, work.attempt, chosen, one_node)
 
 
 def _stage_objects(desire: Desire, attempt: Attempt) -> Sequence[Object]:

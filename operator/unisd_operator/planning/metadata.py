@@ -30,6 +30,8 @@ class Attempt:
     number: int
     images: Mapping[Runs, str]
     """Images that it started with."""
+    on_one_node: bool = False
+    """Whether its pods that mount the run's claim must run on one node."""
 
     def name(self, part: str) -> str:
         """Name of a child of this attempt: `run-arm-part-1`; of a shared stage `run-stage-1` or `run-stage-part-1`."""

@@ -8,6 +8,7 @@ hyphen, of runs that begin with a digit (a Service's name may not), and where th
 import hashlib
 
 MAX_LENGTH = 52
+_MAX_LABEL = 63
 _HASH_LENGTH = 7
 
 
@@ -33,6 +34,13 @@ def child(run: str, arm: str | None, part: str, attempt: int) -> str:
 def claim(run: str) -> str:
     """Name of the claim that a run makes: the run's own, so that it is found again when the run is gone."""
     return run
+
+
+def as_label(name: str) -> str:
+    """A name, of up to 253 characters, as the value of a label, which holds 63."""
+    if len(name) <= _MAX_LABEL:
+        return name
+    return f"{name[: _MAX_LABEL - _HASH_LENGTH - 1].rstrip('-.')}-{_hash(name)}"
 
 
 def _hash(*parts: object) -> str:

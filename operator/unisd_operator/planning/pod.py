@@ -12,7 +12,7 @@ from unisd.config.cluster import Pod
 from unisd.config.run import RunSpec
 from unisd_operator.api import names as api
 from unisd_operator.api.names import Object
-from unisd_operator.planning import ports, sizes, storage
+from unisd_operator.planning import names, ports, sizes, storage
 from unisd_operator.planning.metadata import Attempt, pruned
 from unisd_operator.settings import Settings
 
@@ -194,10 +194,9 @@ def _bare(block: Pod) -> Pod:
 
 def _claim_label(plan: PodPlan) -> dict[str, str]:
     """Label of pods that must share a node, since their claim can be mounted on one alone."""
-    run = plan.attempt.run
-    if plan.isolated or not storage.on_one_node(run):
+    if plan.isolated or not plan.attempt.on_one_node:
         return {}
-    return {api.CLAIM: storage.claim_name(run)}
+    return {api.CLAIM: names.as_label(storage.claim_name(plan.attempt.run))}
 
 
 def _affinity(given: Object, label: Mapping[str, str]) -> Object:

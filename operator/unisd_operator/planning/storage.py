@@ -56,9 +56,10 @@ def mounts(run: RunResource, read_only: bool) -> tuple[list[Object], list[Object
     return volumes, mounted
 
 
-def on_one_node(run: RunResource) -> bool:
-    """Whether all pods that mount the claim must run on one node."""
-    return _storage(run).access_mode == "ReadWriteOnce"
+def on_one_node(run: RunResource, observed: Observed) -> bool:
+    """Whether all pods that mount the claim must run on one node: as the manifest says of its own, or as another is."""
+    modes = (_storage(run).access_mode,) if makes_claim(run) else observed.claim_modes
+    return "ReadWriteOnce" in modes and "ReadWriteMany" not in modes
 
 
 def goes_with_children(run: RunResource) -> bool:

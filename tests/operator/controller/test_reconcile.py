@@ -131,6 +131,34 @@ def test_a_frozen_child_is_never_taken_over_from_somebody_else(world: World, ser
     assert ("apply", "Job", "exp-prepare-1") not in server.calls
 
 
+def on_existing_claim(world: World, server: Server) -> None:
+    """Has the run name a claim."""
+    (run,) = [body for (kind, _), body in server.objects.items() if kind == "SelfDistillRun"]
+    world.store.put_run(server.put({**run, "spec": {**SPEC, "storage": {"existingClaim": "mine"}}}))
+
+
+def test_an_existing_claim_is_asked_once_what_it_may_be_mounted_by(world: World, server: Server) -> None:
+    on_existing_claim(world, server)
+    spec = {"accessModes": ["ReadWriteOnce"]}
+    server.put({"kind": "PersistentVolumeClaim", "metadata": {"name": "mine"}, "spec": spec})
+    turn(world)
+    template = server.objects["Job", "exp-prepare-1"]["spec"]["template"]
+    assert "podAffinity" in template["spec"]["affinity"]
+    del server.objects["PersistentVolumeClaim", "mine"]
+    turn(world)
+    assert world.store.notes("run-uid").claim_modes == ("ReadWriteOnce",)
+
+
+def test_an_existing_claim_that_is_not_there_yet_is_asked_again(world: World, server: Server) -> None:
+    on_existing_claim(world, server)
+    turn(world)
+    assert "affinity" not in server.objects["Job", "exp-prepare-1"]["spec"]["template"]["spec"]
+    spec = {"accessModes": ["ReadWriteMany", "ReadWriteOnce"]}
+    server.put({"kind": "PersistentVolumeClaim", "metadata": {"name": "mine"}, "spec": spec})
+    turn(world)
+    assert world.store.notes("run-uid").claim_modes == ("ReadWriteMany", "ReadWriteOnce")
+
+
 def test_a_second_turn_writes_nothing(world: World, server: Server) -> None:
     turn(world)
     server.calls.clear()

@@ -34,3 +34,12 @@ def test_children_of_two_runs_never_share_a_name() -> None:
         for attempt in (1, 11)
     ]
     assert len(set(every)) == len(every)
+
+
+def test_names_of_any_length_are_values_of_labels_and_stay_apart() -> None:
+    assert names.as_label("my.claim") == "my.claim"
+    long = ["a" * 54 + "." + "b" * length for length in (8, 9, 190, 198)]
+    values = [names.as_label(name) for name in long]
+    assert values[0] == long[0]
+    assert len(set(values)) == len(values)
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", value) for value in values)

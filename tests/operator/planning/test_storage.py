@@ -87,6 +87,32 @@ def test_pods_of_a_claim_for_one_node_share_that_node() -> None:
     assert "affinity" not in trainer.pod_template(attempt(resource()))["spec"]
 
 
+@pytest.mark.parametrize(
+    ("modes", "together"),
+    [
+        (("ReadWriteOnce",), True),
+        (("ReadWriteOnce", "ReadOnlyMany"), True),
+        (("ReadWriteOnce", "ReadWriteMany"), False),
+        (("ReadWriteMany",), False),
+        ((), False),
+    ],
+)
+def test_pods_of_an_existing_claim_share_a_node_where_its_modes_demand_it(modes: Any, together: bool) -> None:
+    run = resource(status({"prepare": "Starting"}, star_1="Starting"), storage={"existingClaim": "mine"})
+    planned = World(Observed(claim_modes=modes)).plan(run).apply
+    templates = [item["spec"]["template"] for item in planned if item["kind"] in ("Job", "Deployment")]
+    assert len(templates) == 3
+    for template in templates:
+        assert ("podAffinity" in template["spec"].get("affinity", {})) == together
+        assert (template["metadata"]["labels"].get("unisd.dev/claim") == "mine") == together
+
+
+def test_the_modes_of_a_claim_of_its_own_are_the_manifests() -> None:
+    run = resource(status({"prepare": "Starting"}), storage={"accessMode": "ReadWriteMany"})
+    (job,) = [item for item in World(Observed(claim_modes=("ReadWriteOnce",))).plan(run).apply if item["kind"] == "Job"]
+    assert "affinity" not in job["spec"]["template"]["spec"]
+
+
 def test_a_claim_outlives_the_children_unless_it_goes_with_the_run() -> None:
     for policy, kept in (("Retain", True), ("RetainOnFailure", True), ("Delete", False)):
         world, run = World(), resource(status({"prepare": "Starting"}), storage={"policy": policy})

@@ -10,6 +10,7 @@ from unisd_operator.api import names as api
 from unisd_operator.api.resource import RunResource
 from unisd_operator.api.status import Component, Stage, Status
 from unisd_operator.observed import ChildState, Observed, PodState
+from unisd_operator.planning import storage
 from unisd_operator.planning.images import images
 from unisd_operator.planning.metadata import Attempt
 from unisd_operator.planning.plan import Plan, plan
@@ -43,7 +44,8 @@ def attempt(run: RunResource, work: str = "star-1", number: int = 1, settings: S
     """An attempt at an arm, or at a shared stage if it is called like one."""
     settings = settings or Settings()
     arm = None if work in ("prepare", "contexts", "report", "push", "grader") else work
-    return Attempt(run, settings, work, arm, number, images(run.spec, settings, {}))
+    one_node = storage.on_one_node(run, Observed())
+    return Attempt(run, settings, work, arm, number, images(run.spec, settings, {}), one_node)
 
 
 def status(stages: Mapping[str, str] | None = None, **phases: str) -> Status:
