@@ -34,6 +34,29 @@ def test_perplexity_is_of_the_corpus_not_a_mean_of_items():
     found = c.perplexity([[2.0, 30.0]], [[1, 10]])
     assert found.value == pytest.approx(math.exp(32 / 11))
     assert found.low <= found.value <= found.high
+    short, long = 20, 20
+    found = c.perplexity([[4.0] * short + [100.0] * long], [[1] * short + [100] * long])
+    assert found.value == pytest.approx(math.exp(2080 / 2020))
+    assert found.low < found.value < found.high < math.exp(1.5)
+
+
+def test_a_perplexity_deviates_between_seeds_by_the_perplexity_of_each():
+    found = c.perplexity([[2.0, 30.0], [4.0, 10.0]], [[1, 10], [1, 10]])
+    assert found.seed_deviation == pytest.approx(np.std([math.exp(32 / 11), math.exp(14 / 11)], ddof=1))
+
+
+def test_an_interval_holds_95_percent():
+    found = c.mean([0.0, 1.0] * 200)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * 0.5 / 20, abs=0.003)
+
+
+def test_seeds_are_resampled_within_items():
+    """Items that are all alike leave the doubt between their seeds."""
+    seeds = [[1.0] * 50, [0.0] * 50]
+    found = c.proportion(seeds)
+    assert found.low < 0.45 < 0.55 < found.high
+    found = c.difference(seeds, seeds[::-1])
+    assert found.low < -0.05 < 0.05 < found.high
 
 
 def test_scores_are_averaged_over_seeds_and_their_deviation_told():
@@ -69,6 +92,7 @@ def test_no_number_of_resamples_makes_a_p_value_of_nothing():
     certain = c.difference([[1.0] * 50] * 2, [[0.0] * 50] * 2)
     assert certain.p == 2 / (c.RESAMPLES + 1)
     assert c.difference([[1.0, 0.0] * 25] * 2, [[0.0, 1.0] * 25] * 2).p > 0.5
+    assert c.difference([[1.0] * 50] * 2, [[1.0] * 50] * 2).p == 1.0
 
 
 def test_intervals_cover():

@@ -44,6 +44,13 @@ def test_extraction_rate_breakdowns_and_divergence_by_hand():
     assert "score" not in figures([items], "none")
 
 
+def test_breakdowns_and_divergence_of_several_seeds():
+    seeds = [[item(right, groups={"subject": "art"}, divergence=value)] for right, value in ((True, 0.1), (False, 0.3))]
+    found = figures(seeds, "accuracy")
+    assert found["groups"]["subject"]["art"] == {"rows": 1, "score": 0.5, "found": 1.0}
+    assert found["divergence"]["value"] == pytest.approx(0.2)
+
+
 def test_perplexities_are_those_of_the_corpus():
     items = [item(True, goldNats=2.0, goldTokens=1), item(True, goldNats=0.0, goldTokens=3)]
     assert figures([items], "accuracy")["goldPerplexity"]["value"] == pytest.approx(2.718281828**0.5)

@@ -71,6 +71,15 @@ def test_equals_the_oracle(
     _same(results, 1e-5)
 
 
+def test_a_token_at_the_clips_bound_has_no_gradient(build: Callable, objective_of: Callable, fresh: Callable) -> None:
+    case, own = build(), fresh(build().tokens)
+    free = fused.self_distillation_loss(case.tokens, objective_of(), case.coefficients)
+    fused.self_distillation_loss(own, objective_of(), case.coefficients, float(free.divergence_N[0])).value.backward()
+    assert case.coefficients.divergence_N[0] > 0
+    assert not own.student_NH.grad[0].any()
+    assert own.student_NH.grad.any()
+
+
 @pytest.mark.parametrize("level", ["token", "sequence"])
 @pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("softcap", [None, 5.0])

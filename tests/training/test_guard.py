@@ -20,10 +20,10 @@ def test_a_mean_at_its_bound_is_allowed_and_one_beyond_it_is_told(name, allowed,
 
 
 def test_only_a_full_window_is_judged_and_by_its_mean():
-    window = GuardWindow(Guard(window=3, max_leak_share=0.5))
+    window = GuardWindow(Guard(window=3, max_leak_share=0.4))
     told = [window.add({**QUIET, "leak_share": share}) for share in (1.0, 1.0, 0.0, 0.0)]
     assert [len(broken) for broken in told] == [0, 0, 1, 0]
-    assert told[2] == ["leak_share 0.667 is above 0.5 over 3 steps"]
+    assert told[2] == ["leak_share 0.667 is above 0.4 over 3 steps"]
 
 
 def test_a_resumed_window_goes_on():
