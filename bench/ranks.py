@@ -22,8 +22,9 @@ from unisd.config.names import API_VERSION, KIND
 from unisd.config.resolve import resolve
 from unisd.config.run import SelfDistillRun
 from unisd.execution.devices import visible_devices
+from unisd.files import read_json, read_jsonl
 from unisd.job import Job, stage_function
-from unisd.rundir import RunDir, read_json, read_jsonl
+from unisd.rundir import RunDir
 
 DATA = Path(__file__).parents[1] / "examples" / "data" / "cos_e"
 KINDS: dict[str, dict[str, Any]] = {

@@ -8,12 +8,12 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, InternLM3Config, LlamaConfig, Qwen2Config
 
 from unisd.chat import prompt_ids
+from unisd.files import read_jsonl
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.forward.packed import hidden_states, pack
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Sampling
-from unisd.rundir import read_jsonl
 
 SIZES = {
     "hidden_size": 64,

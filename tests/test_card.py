@@ -11,9 +11,10 @@ from unisd.card import model_card
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
 from unisd.config.task import EVALUATION_ONLY, Task, TaskName
+from unisd.files import read_json, write_json
 from unisd.job import Job
 from unisd.prepared import Prepared
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.rundir import RunDir
 from unisd.sealed import fault_of
 from unisd.tasks.catalog import task_for
 from unisd.training.export import name_base

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unisd.rundir import RunDir, read_json
+from unisd.files import read_json
+from unisd.rundir import RunDir
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[1] / "examples"

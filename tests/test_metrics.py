@@ -7,9 +7,9 @@ import urllib.request
 
 import pytest
 
+from unisd.files import read_json
 from unisd.metrics.progress import Progress
 from unisd.metrics.prometheus import MetricsServer, served
-from unisd.rundir import read_json
 
 
 def test_metrics_and_progress_are_one_source(tmp_path):

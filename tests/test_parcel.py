@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from unisd.files import own_staging
 from unisd.parcel import ParcelError, pack, size_of, unpack
-from unisd.rundir import own_staging
 
 
 def packed(source: Path) -> bytes:

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from unisd.failures import StageError
+from unisd.files import read_json
 from unisd.models import load_tokenizer
 from unisd.prepared import load_examples, load_prepared
-from unisd.rundir import read_json
 from unisd.training.rows import Rows
 
 

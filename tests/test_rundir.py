@@ -1,12 +1,11 @@
 """Where attempts write, and which attempt's result counts."""
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 
-from unisd.rundir import RunDir, link, own_staging, share, write_json, write_text
+from unisd.files import write_json
+from unisd.rundir import RunDir
 
 
 @pytest.fixture
@@ -57,29 +56,3 @@ def test_records_of_all_attempts(attempts):
     for number in (2, 1):
         attempts[number].stage("train/star-1").mkdir(parents=True)
     assert attempts[1].records("train/star-1") == [attempts[n].stage("train/star-1") for n in (2, 1)]
-
-
-@pytest.mark.parametrize(("directory", "weights"), [(0o2770, 0o640), (0o755, 0o644), (0o700, 0o600)])
-def test_weights_are_for_whoever_may_read_their_directory(tmp_path, directory, weights):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model").chmod(directory)
-    file = tmp_path / "model/model.safetensors"
-    file.touch(0o600)
-    share(tmp_path / "model")
-    assert file.stat().st_mode & 0o777 == weights
-
-
-def test_what_is_being_made_is_of_this_process_on_this_host(tmp_path):
-    staging = own_staging(tmp_path / "prepared.json")
-    assert staging.parent == tmp_path
-    assert staging.name == f".prepared.json.{socket.gethostname()}.{os.getpid()}"
-
-
-def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
-    own_staging(tmp_path / "model").symlink_to(tmp_path / "nowhere")
-    own_staging(tmp_path / "rows.jsonl").write_text("half of a longer te")
-    link(tmp_path / "model", tmp_path)
-    write_text(tmp_path / "rows.jsonl", "whole")
-    assert (tmp_path / "model").resolve() == tmp_path.resolve()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["model", "rows.jsonl"]
-    assert (tmp_path / "rows.jsonl").read_text() == "whole"

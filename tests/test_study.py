@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from unisd.config.presets import PRESETS
-from unisd.rundir import RunDir, read_json
+from unisd.files import read_json
+from unisd.rundir import RunDir
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

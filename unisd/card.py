@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from unisd import __version__
+from unisd.files import Json, write_text
 from unisd.job import Job
 from unisd.prepared import Prepared
-from unisd.rundir import CARD, Json, write_text
+from unisd.rundir import CARD
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import hub_of
 

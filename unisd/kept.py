@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from unisd.rundir import Json, read_jsonl, write_jsonl
+from unisd.files import Json, read_jsonl, write_jsonl
 
 
 def kept_rows(folder: Path, inputs: object, make: Callable[[], list[Json]]) -> list[Json]:

@@ -14,8 +14,8 @@ from typing import Any
 from unisd.config.choices import Precision
 from unisd.config.model import Model
 from unisd.failures import StageError
+from unisd.files import own_staging, read_json, share
 from unisd.hub import may_be_back
-from unisd.rundir import own_staging, read_json, share
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 

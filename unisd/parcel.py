@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from unisd.rundir import own_staging
+from unisd.files import own_staging
 
 _ROOT = "content"
 

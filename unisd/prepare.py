@@ -20,10 +20,10 @@ from unisd.contexts.induction import check_sets
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
 from unisd.contexts.neighbours import in_contexts, neighbours
 from unisd.failures import StageError
+from unisd.files import link, write_json, write_jsonl
 from unisd.job import Job
 from unisd.kept import kept_rows
 from unisd.models import cache_directory, content_digest, load_tokenizer, positions_of, resolve_model
-from unisd.rundir import link, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.rows import pinned, stable_fraction
 from unisd.tasks.types import Example

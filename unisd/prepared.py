@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unisd.failures import StageError
-from unisd.rundir import Json, PreparedDir, read_json, read_jsonl
+from unisd.files import Json, read_json, read_jsonl
+from unisd.rundir import PreparedDir
 from unisd.tasks.types import Example
 
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unisd.failures import StageError, is_disk_full
-from unisd.rundir import CARD, read_json, share, write_json
+from unisd.files import read_json, share, write_json
+from unisd.rundir import CARD
 
 MANIFEST = "manifest.json"
 

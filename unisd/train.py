@@ -18,13 +18,13 @@ from unisd.contexts.build import check_written
 from unisd.contexts.layout import INSTRUCTIONS
 from unisd.contexts.texts import donors_of, instructions_of, negatives_of, samples_of
 from unisd.failures import StageError
+from unisd.files import read_json, write_json
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.job import Job
 from unisd.metrics.prometheus import served
 from unisd.models import load_model, load_tokenizer, stop_ids
 from unisd.prepared import Prepared, load_examples, load_prepared
 from unisd.rollouts.servers import servers
-from unisd.rundir import read_json, write_json
 from unisd.teacher.adapter import BaseTeacher, EmaAdapterTeacher
 from unisd.teacher.full import FullTeacher
 from unisd.teacher.types import Teacher

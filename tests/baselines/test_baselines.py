@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 from unisd.chat import completion_ids, prompt_ids
 from unisd.config.resolve import resolve
 from unisd.contexts.layout import teacher_messages
+from unisd.files import read_json, read_jsonl
 from unisd.models import load_tokenizer, stop_ids
 from unisd.prepared import load_examples
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Sampling
-from unisd.rundir import read_json, read_jsonl
 from unisd.training.on_policy import learns_on_samples
 from unisd.training.sampler import StepSampler
 

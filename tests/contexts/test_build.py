@@ -6,8 +6,8 @@ from unisd.cli import main
 from unisd.config.load import plain
 from unisd.contexts.show import contexts_of
 from unisd.failures import StageError
+from unisd.files import read_json, read_jsonl, write_json, write_jsonl
 from unisd.job import Job
-from unisd.rundir import read_json, read_jsonl, write_json, write_jsonl
 from unisd.stages import stages
 
 INDUCED = {"name": "induced", "preset": "agreement_tok_induction"}

@@ -7,9 +7,9 @@ import pytest
 
 from unisd.chat import prompt_ids
 from unisd.execution.termination import result_of
+from unisd.files import read_json, read_jsonl
 from unisd.job import Job
 from unisd.models import load_tokenizer
-from unisd.rundir import read_json, read_jsonl
 from unisd.stages import stages
 from unisd.tasks.types import Message
 

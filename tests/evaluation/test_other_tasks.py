@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from unisd.failures import StageError
+from unisd.files import read_json, read_jsonl
 from unisd.prepared import load_examples
-from unisd.rundir import read_json, read_jsonl
 
 DATA = Path(__file__).parents[1] / "data"
 

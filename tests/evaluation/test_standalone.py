@@ -18,7 +18,7 @@ from unisd.evaluation.chat_server import ChatServer
 from unisd.evaluation.standalone import Settings, evaluate_model
 from unisd.evaluation.subject import LoadedSubject, ServedSubject, place_of
 from unisd.failures import StageError
-from unisd.rundir import read_json, read_jsonl
+from unisd.files import read_json, read_jsonl
 
 ROWS = Path(__file__).parents[2] / "examples/data/cos_e"
 TASK = Task(name="cos_e", source=Source(path=str(ROWS)), max_eval_examples=4)
@@ -132,7 +132,7 @@ def test_a_component_of_a_run(make_run, carry_out):
     run, directory = make_run(4, eval_rows=2, components=sft, training={"maxSteps": 1})
     directory.root.mkdir()
     from unisd.config.load import plain
-    from unisd.rundir import write_json
+    from unisd.files import write_json
 
     write_json(directory.manifest, plain(run))
     with pytest.raises(StageError, match="no component star-1; it has sft-1, raw-1"):

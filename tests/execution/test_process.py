@@ -15,8 +15,9 @@ from unisd.config.load import plain
 from unisd.execution import process
 from unisd.execution.process import carry_out
 from unisd.failures import StageError
+from unisd.files import read_json, write_json
 from unisd.job import Job
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.rundir import RunDir
 from unisd.stages import stages
 
 MAIN = "import sys\nfrom unisd.cli import main\nmain(sys.argv[1:])"

@@ -6,8 +6,9 @@ from unisd_operator.status.results import message, read_progress
 from unisd.execution.process import Outcome, failure
 from unisd.execution.termination import LIMIT, leave, result_of
 from unisd.failures import StageError
+from unisd.files import write_json
 from unisd.job import Job
-from unisd.rundir import RunDir, write_json
+from unisd.rundir import RunDir
 from unisd.stages import stages
 
 SCORE = {"task": "cos_e", "metric": "accuracy", "score": 0.5, "low": 0.25, "high": 0.75, "items": 8}

@@ -11,8 +11,9 @@ import yaml
 
 from tests.cluster.waiting import eventually
 from tests.conftest import document
+from unisd.files import read_json, write_json
 from unisd.local.runner import Options
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.rundir import RunDir
 
 HERE = Path(__file__).parent
 CHANGED = [

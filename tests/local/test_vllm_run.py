@@ -13,7 +13,8 @@ from examples.make_tiny_model import make_tiny_model
 from tests.cluster.waiting import eventually
 from tests.conftest import manifest, rows
 from tests.rollouts import vllm_cpu
-from unisd.rundir import RunDir, read_json, read_jsonl
+from unisd.files import read_json, read_jsonl
+from unisd.rundir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 

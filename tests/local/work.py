@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from unisd.files import write_json
 from unisd.local.child import Assignment, stand_alone
-from unisd.rundir import RunDir, write_json
+from unisd.rundir import RunDir
 
 
 def record(assignment: Assignment) -> None:

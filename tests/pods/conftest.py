@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from unisd.config.load import plain
-from unisd.rundir import RunDir, read_jsonl, write_json
+from unisd.files import read_jsonl, write_json
+from unisd.rundir import RunDir
 
 PATIENCE = 240.0
 """Seconds that a test waits; several processes that import torch take their time on a busy machine."""

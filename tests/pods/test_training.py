@@ -6,7 +6,8 @@ import signal
 import pytest
 from unisd_operator.status.logs import reason_in
 
-from unisd.rundir import RunDir, read_json, read_jsonl
+from unisd.files import read_json, read_jsonl
+from unisd.rundir import RunDir
 from unisd.sealed import fault_of
 from unisd.training.checkpoint import checkpoints, step_of
 

@@ -23,13 +23,14 @@ from examples.make_tiny_model import SIZES, make_tiny_model
 from tests.conftest import manifest, rows
 from tests.rollouts import vllm_cpu
 from unisd.config.load import parse_run
+from unisd.files import read_json, read_jsonl
 from unisd.job import Job, stage_function
 from unisd.local.servers import Servers
 from unisd.models import load_tokenizer, stop_ids
 from unisd.rollouts.adapter import policy_body
 from unisd.rollouts.types import Sampling
 from unisd.rollouts.vllm_engine import ClientSettings, Policy, VllmEngine
-from unisd.rundir import RunDir, read_json, read_jsonl
+from unisd.rundir import RunDir
 from unisd.stages import stages
 from unisd.training.loop import StepLoop
 from unisd.training.rollouts import adapter_state

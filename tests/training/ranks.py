@@ -21,8 +21,9 @@ from unisd import train as training
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
 from unisd.failures import StageError
+from unisd.files import read_json, write_json
 from unisd.job import Job
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.rundir import RunDir
 from unisd.training.trainer import UniSDTrainer
 
 RANK = int(os.environ["RANK"])

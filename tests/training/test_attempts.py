@@ -8,8 +8,9 @@ from unisd import train as training
 from unisd.config.resolve import resolve
 from unisd.evaluation.report import gather
 from unisd.failures import StageError
+from unisd.files import read_json, read_jsonl
 from unisd.job import Job
-from unisd.rundir import RunDir, read_json, read_jsonl
+from unisd.rundir import RunDir
 from unisd.training.checkpoint import checkpoints, keep_newest, newest_whole, step_of
 
 pytestmark = pytest.mark.slow

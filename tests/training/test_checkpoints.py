@@ -14,8 +14,9 @@ from unisd import train as training
 from unisd.config.load import plain
 from unisd.config.resolve import resolve
 from unisd.failures import StageError
+from unisd.files import read_json, read_jsonl, write_json
 from unisd.job import Job
-from unisd.rundir import RunDir, read_json, read_jsonl, write_json
+from unisd.rundir import RunDir
 from unisd.sealed import fault_of
 from unisd.training.checkpoint import checkpoints
 
@@ -32,7 +33,8 @@ torch.set_num_threads(1)
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
 from unisd.job import Job
-from unisd.rundir import RunDir, read_json
+from unisd.files import read_json
+from unisd.rundir import RunDir
 from unisd import train as training
 from unisd.training import loop
 

@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 from unisd.chat import prompt_ids
 from unisd.config.resolve import resolve
 from unisd.contexts.layout import auxiliary_messages, teacher_messages
+from unisd.files import read_json, read_jsonl, write_jsonl
 from unisd.models import load_tokenizer, stop_ids
 from unisd.prepared import load_examples
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import Sampling
-from unisd.rundir import read_json, read_jsonl, write_jsonl
 from unisd.training.sampler import StepSampler
 
 pytestmark = pytest.mark.slow

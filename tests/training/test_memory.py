@@ -5,7 +5,7 @@ import torch
 
 from unisd.config.training import Training
 from unisd.failures import StageError
-from unisd.rundir import read_json, read_jsonl
+from unisd.files import read_json, read_jsonl
 from unisd.training import rollouts
 from unisd.training.memory import in_words, out_of_memory, smaller
 

@@ -21,8 +21,9 @@ from unisd import train as training
 from unisd.config.load import parse_run, plain
 from unisd.config.resolve import resolve
 from unisd.failures import StageError
+from unisd.files import read_json, read_jsonl, write_json
 from unisd.job import Job, stage_function
-from unisd.rundir import RunDir, read_json, read_jsonl, write_json
+from unisd.rundir import RunDir
 from unisd.stages import stages
 
 pytestmark = pytest.mark.slow

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM
 from tests.rollouts.fake_vllm import FakeVllm, Served
 from unisd.config.load import plain
 from unisd.failures import StageError
+from unisd.files import read_json, read_jsonl, write_json
 from unisd.rollouts.adapter import policy_body, policy_of
 from unisd.rollouts.agent import AgentSettings, agent_app
 from unisd.rollouts.policy import read_config
-from unisd.rundir import read_json, read_jsonl, write_json
 from unisd.training.rollouts import adapter_state
 
 ROOT = Path(__file__).parents[2]

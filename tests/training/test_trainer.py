@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from unisd.failures import StageError
-from unisd.rundir import read_json, read_jsonl
+from unisd.files import read_json, read_jsonl
 from unisd.stages import stages
 from unisd.training.trainer import UniSDTrainer
 

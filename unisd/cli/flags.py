@@ -118,7 +118,7 @@ def written(manifest: "Manifest", path: Path) -> Path:
     """Writes a manifest that can be run again."""
     import yaml
 
-    from unisd.rundir import write_text
+    from unisd.files import write_text
 
     write_text(path, yaml.safe_dump(manifest, sort_keys=False))
     return path

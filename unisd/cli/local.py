@@ -111,7 +111,8 @@ def _machine(run: "SelfDistillRun", devices: int, options: argparse.Namespace) -
 def summarise(console: "Console", directory: Path) -> None:
     """Prints the table of a run's report, if there is one."""
     from unisd.evaluation.summary import summary_table
-    from unisd.rundir import RunDir, read_json
+    from unisd.files import read_json
+    from unisd.rundir import RunDir
 
     report = RunDir(directory).report
     if not (report / "report.json").is_file():

@@ -14,8 +14,8 @@ from unisd.cli.local import run_stages
 if TYPE_CHECKING:
     from unisd.config.run import SelfDistillRun
     from unisd.execution.process import Outcome
+    from unisd.files import Json
     from unisd.job import Job
-    from unisd.rundir import Json
     from unisd.stages import Stage, StageKind
 
 _KINDS: tuple["StageKind", ...] = ("prepare", "contexts", "report", "push")

@@ -17,9 +17,9 @@ from unisd.contexts.samples import samples
 from unisd.contexts.texts import NEGATIVES, instructions_name, path_of, samples_name
 from unisd.contexts.writer import Writer, writer_for
 from unisd.failures import StageError
+from unisd.files import Json, read_json, write_json, write_jsonl
 from unisd.job import Job
 from unisd.prepared import load_examples
-from unisd.rundir import Json, read_json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example
 

@@ -15,7 +15,7 @@ from unisd.config.task import Contexts
 from unisd.contexts.neighbours import question_key
 from unisd.contexts.writer import Request, Writer
 from unisd.failures import StageError
-from unisd.rundir import Json
+from unisd.files import Json
 from unisd.tasks.types import Example, Message
 
 ATTEMPTS = 3

@@ -11,7 +11,7 @@ from functools import partial
 from unisd.config.task import Contexts
 from unisd.contexts.writer import CHUNK, Request, Writer
 from unisd.failures import StageError
-from unisd.rundir import Json
+from unisd.files import Json
 from unisd.tasks.types import Example, Task
 
 ATTEMPTS = 3

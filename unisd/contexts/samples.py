@@ -7,8 +7,8 @@ from unisd.chat import prompt_ids
 from unisd.config.resolve import Arm
 from unisd.contexts.writer import CHUNK, Writer
 from unisd.failures import StageError
+from unisd.files import Json
 from unisd.rollouts.types import Sampling, derived_seed
-from unisd.rundir import Json
 from unisd.tasks.types import Example
 
 DROPPED_SHARE = 0.1

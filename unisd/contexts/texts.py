@@ -9,9 +9,10 @@ from pathlib import Path
 from unisd.config.resolve import Arm
 from unisd.config.task import Contexts
 from unisd.contexts.induction import assigned
+from unisd.files import read_json, read_jsonl
 from unisd.job import Job
 from unisd.prepared import load_examples
-from unisd.rundir import RunDir, read_json, read_jsonl
+from unisd.rundir import RunDir
 from unisd.tasks.types import Example
 
 NEGATIVES = "negatives"

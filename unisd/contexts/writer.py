@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from unisd.chat import prompt_ids
+from unisd.files import Json
 from unisd.job import Job
 from unisd.kept import kept_rows
 from unisd.models import cache_directory, load_model, load_tokenizer, stop_ids
 from unisd.prepared import load_prepared
 from unisd.rollouts.types import RolloutEngine, Sampling
-from unisd.rundir import Json
 from unisd.tasks.types import Message
 
 CHUNK = 64

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from unisd.rundir import Json
+from unisd.files import Json
 
 _ROW, _TOP, _NAMES, _PANEL, _GAP = 20, 40, 130, 250, 34
 _STYLE = (

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from unisd.failures import StageError
+from unisd.files import Json
 from unisd.rollouts.types import Sampling
-from unisd.rundir import Json
 from unisd.tasks.types import Message
 
 _AT_ONCE = 64

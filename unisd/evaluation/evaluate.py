@@ -17,6 +17,7 @@ from unisd.evaluation.items import item_of
 from unisd.evaluation.perplexity import Surprisal
 from unisd.evaluation.scores import scores_of
 from unisd.evaluation.student import LoadedStudent, Student, student_for
+from unisd.files import Json, write_json, write_jsonl
 from unisd.forward.packed import Ids
 from unisd.job import Job
 from unisd.metrics.memory import peak_memory_gib
@@ -24,7 +25,6 @@ from unisd.metrics.progress import Parts
 from unisd.models import load_tokenizer
 from unisd.prepared import load_examples, load_prepared
 from unisd.rollouts.types import Sampling
-from unisd.rundir import Json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example, Grade, Task
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from unisd.evaluation import comparison
-from unisd.rundir import Json
+from unisd.files import Json
 
 Items = Sequence[Sequence[Json]]
 

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from unisd.evaluation.plots import colours, figures
 from unisd.evaluation.summary import further
-from unisd.rundir import Json
+from unisd.files import Json
 
 MOST_VALUES = 20
 """Values of a kind that the page shows; report.json holds all."""

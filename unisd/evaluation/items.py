@@ -3,7 +3,7 @@
 Made by the stage and by `unisd evaluate --model`, a line each of items-TASK.jsonl; read by `figures` and the report.
 """
 
-from unisd.rundir import Json
+from unisd.files import Json
 from unisd.tasks.types import Example, Grade
 
 

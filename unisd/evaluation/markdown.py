@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from unisd.evaluation.chart import chart
 from unisd.evaluation.summary import difference, further, plain, share
-from unisd.rundir import Json
+from unisd.files import Json
 
 _HEADINGS = ("component", "score, %", "sd", "found, %", "gold ppl", "retention ppl")
 

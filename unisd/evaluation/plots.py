@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from unisd.rundir import Json
+from unisd.files import Json
 
 # Okabe and Ito's palette: told apart by readers with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#5E5E5E")

@@ -10,9 +10,10 @@ from unisd.evaluation import comparison
 from unisd.evaluation.figures import column, figures
 from unisd.evaluation.html import render
 from unisd.evaluation.markdown import charts, markdown
+from unisd.files import Json, read_json, read_jsonl, write_json, write_text
 from unisd.job import Job
 from unisd.prepared import load_prepared
-from unisd.rundir import Json, RunDir, read_json, read_jsonl, write_json, write_text
+from unisd.rundir import RunDir
 from unisd.tasks.catalog import task_for
 
 SAMPLES = 4

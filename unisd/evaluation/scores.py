@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unisd.evaluation import comparison
 from unisd.evaluation.figures import column, pass_at
-from unisd.rundir import Json
+from unisd.files import Json
 
 _DIGITS = 6
 

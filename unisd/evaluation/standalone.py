@@ -16,10 +16,10 @@ from unisd.evaluation.items import item_of
 from unisd.evaluation.structured import FORMS, asked, read
 from unisd.evaluation.subject import Subject
 from unisd.failures import StageError
+from unisd.files import Json, write_json, write_jsonl
 from unisd.kept import kept_rows
 from unisd.models import cache_directory
 from unisd.rollouts.types import Sampling
-from unisd.rundir import Json, write_json, write_jsonl
 from unisd.tasks.catalog import task_for
 from unisd.tasks.types import Example, Grade
 

@@ -17,6 +17,7 @@ from unisd.config.serving import evaluates_on_servers
 from unisd.evaluation.divergence import divergences
 from unisd.evaluation.perplexity import Surprisal, surprisals
 from unisd.failures import StageError
+from unisd.files import read_json
 from unisd.forward.attention import PACKED, register_packed_attention
 from unisd.forward.packed import Ids
 from unisd.job import Job
@@ -27,7 +28,7 @@ from unisd.rollouts.servers import servers
 from unisd.rollouts.transformers_engine import TransformersEngine
 from unisd.rollouts.types import RolloutEngine
 from unisd.rollouts.vllm_engine import Policy, VllmEngine
-from unisd.rundir import RunDir, read_json
+from unisd.rundir import RunDir
 from unisd.teacher.adapter import adapter_in_force
 
 

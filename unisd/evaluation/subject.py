@@ -21,10 +21,11 @@ from unisd.evaluation.chat_server import ChatServer
 from unisd.evaluation.perplexity import Surprisal
 from unisd.evaluation.student import LoadedStudent, Weights, loaded_student, weights_of
 from unisd.failures import StageError
+from unisd.files import Json, read_json
 from unisd.models import ModelDirectory, cache_directory, content_digest, load_tokenizer, positions_of, resolve_model
 from unisd.prepared import load_prepared
 from unisd.rollouts.types import Sampling
-from unisd.rundir import Json, RunDir, read_json
+from unisd.rundir import RunDir
 from unisd.tasks.types import Example
 
 _ADAPTER = "adapter_config.json"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from unisd.rundir import Json
+from unisd.files import Json
 
 _WIDE = 120
 _MOST_GROUPS = 10

@@ -19,8 +19,8 @@ from typing import Any
 from unisd.config.load import plain
 from unisd.execution.devices import visible_devices
 from unisd.failures import StageError
+from unisd.files import read_json, write_json
 from unisd.job import Job
-from unisd.rundir import read_json, write_json
 from unisd.training.stop import STOP_FILE
 
 logger = logging.getLogger(__name__)

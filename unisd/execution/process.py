@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from unisd.execution.masking import mask_output
 from unisd.execution.record import begin, finish, is_finished
 from unisd.failures import Reason, StageError, is_disk_full
+from unisd.files import write_json
 from unisd.job import Job, stage_function
-from unisd.rundir import write_json
 from unisd.stages import Stage
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.files import read_json, write_json
+from unisd.rundir import RunDir
 from unisd.stages import Stage
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from unisd.execution.masking import masked
 from unisd.execution.process import Outcome
+from unisd.files import Json, read_json
 from unisd.job import Job
-from unisd.rundir import Json, RunDir, read_json
+from unisd.rundir import RunDir
 from unisd.stages import Stage
 
 LIMIT = 4096

@@ -15,9 +15,10 @@ from pathlib import Path
 from unisd.config.load import parse_run
 from unisd.config.resolve import resolve
 from unisd.execution.process import Outcome, attempt, own_output
+from unisd.files import read_json, write_json
 from unisd.job import Job
 from unisd.metrics.progress import Progress
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.rundir import RunDir
 
 _PR_SET_PDEATHSIG = 1
 _LOST = re.compile(r"Dist\w*Error|gloo|nccl\w*Error|Connection (closed|reset) by peer", re.IGNORECASE)

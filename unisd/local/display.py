@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from unisd.files import Json
 from unisd.local.state import Phase, StageState
-from unisd.rundir import Json
 
 _LOOKS: dict[Phase, tuple[str, str]] = {
     "waiting": ("·", "dim"),

@@ -20,10 +20,11 @@ from unisd.config.load import plain
 from unisd.config.run import SelfDistillRun
 from unisd.execution.record import begin, finish, is_finished
 from unisd.failures import StageError, is_disk_full, reason_of
+from unisd.files import read_json, write_json
 from unisd.local.child import Assignment, carry_out
 from unisd.local.servers import Servers, uses_servers, vllm_program
 from unisd.local.state import ENDED, StageState, log_tail, refresh
-from unisd.rundir import RunDir, read_json, write_json
+from unisd.rundir import RunDir
 from unisd.stages import CLOSING, Stage
 
 _POLL_SECONDS = 0.2

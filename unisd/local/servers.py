@@ -15,10 +15,11 @@ from unisd.config.run import RunSpec, SelfDistillRun
 from unisd.config.serving import SERVER_ENVIRONMENT, evaluates_on_servers, serve_arguments, trains_on_servers
 from unisd.execution.devices import device_id
 from unisd.failures import StageError
+from unisd.files import Json
 from unisd.listening import free_ports
 from unisd.local.rollout import ENDS, GRACE_SECONDS, Plan, carry_on
 from unisd.local.state import log_tail
-from unisd.rundir import Json, RunDir
+from unisd.rundir import RunDir
 from unisd.stages import Stage
 
 _ON_CPU = {

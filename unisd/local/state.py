@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from unisd.rundir import Json, RunDir, read_json
+from unisd.files import Json, read_json
+from unisd.rundir import RunDir
 from unisd.stages import Stage
 
 Phase = Literal["waiting", "running", "finished", "skipped", "failed", "blocked", "stopped"]

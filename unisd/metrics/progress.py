@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from unisd.rundir import write_json
+from unisd.files import write_json
 
 
 class Progress:

@@ -17,10 +17,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from unisd.files import write_json
 from unisd.listening import HttpServer
 from unisd.metrics.names import STEP_METRICS
 from unisd.metrics.progress import Progress
-from unisd.rundir import write_json
 
 logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 10

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from unisd.failures import StageError
-from unisd.rundir import Json, write_jsonl
+from unisd.files import Json, write_jsonl
 from unisd.sealed import MANIFEST, complete_directory, fault_of
 
 _PREFIX = "checkpoint-"

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from unisd.card import write_card
+from unisd.files import read_json, write_json
 from unisd.job import Job
 from unisd.prepared import Prepared
-from unisd.rundir import read_json, write_json
 from unisd.sealed import complete_directory
 from unisd.training.loop import StepLoop
 from unisd.training.saving import Weights

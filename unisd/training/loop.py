@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from unisd.failures import StageError
+from unisd.files import write_json
 from unisd.forward.packed import freeze_unreached
 from unisd.metrics.memory import peak_memory_gib
-from unisd.rundir import write_json
 from unisd.sealed import complete_directory
 from unisd.training.context import LoopContext
 from unisd.training.deepspeed import backward, step_if_finite

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from unisd.files import read_jsonl, write_jsonl
 from unisd.job import Job
 from unisd.prepared import load_examples
 from unisd.rollouts.types import Sampling
 from unisd.rollouts.vllm_engine import RolloutStopped
-from unisd.rundir import read_jsonl, write_jsonl
 from unisd.tasks.types import Grade
 from unisd.training.context import Probe
 from unisd.training.together import gather

@@ -5,8 +5,8 @@
 
 import torch
 
+from unisd.files import Json, read_jsonl
 from unisd.metrics.memory import peak_memory_gib
-from unisd.rundir import Json, read_jsonl
 from unisd.training.loop import StepLoop
 from unisd.training.memory import in_words
 

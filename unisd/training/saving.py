@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from unisd.failures import StageError
-from unisd.rundir import write_json
+from unisd.files import write_json
 from unisd.sealed import complete_directory, staging_of
 from unisd.sharded import whole
 from unisd.teacher.adapter import STUDENT
