@@ -78,7 +78,8 @@ def told(data):
             {"evaluation": {"samples": 2, "passes": [1, 5]}},
             "spec.evaluation.samples: pass@5 needs 5 completions or more of each row (got 2)",
         ),
-        ({"evaluation": {"tasks": []}}, "spec.evaluation.tasks: List should have at least 1 item"),
+        ({"training": "fast"}, "spec.training: should be a mapping of fields (got 'fast')"),
+        ({"evaluation": {"tasks": []}}, "spec.evaluation.tasks: should have at least 1 item (got"),
         (
             {"training": {"lossTokensToSkip": 8, "maxCompletionTokens": 8}},
             "spec.training.lossTokensToSkip: leaves no token to learn from",
@@ -92,7 +93,7 @@ def test_bad_runs(change, message):
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        ({"name": "Ä"}, "spec.components[0].name: String should match pattern"),
+        ({"name": "Ä"}, "spec.components[0].name: should match pattern"),
         (
             {"name": "x", "preset": "ssd", "divergence": {}},
             "spec.components[0].divergence: has no effect on the baseline ssd",

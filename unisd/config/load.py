@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,14 @@ def _problem(detail: ErrorDetails) -> Problem:
         return Problem(path, f"unknown field{_suggestion(detail)}")
     if detail["type"] == "missing":
         return Problem(path, "is required")
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return Problem(path, message, detail["input"])
+    return Problem(path, _in_words(detail["msg"]), detail["input"])
+
+
+def _in_words(message: str) -> str:
+    """What Pydantic says, without what only its programmers know."""
+    message = re.sub(r"^(?:Value error, |(?:Input|String|List|Dictionary) (?=should ))", "", message)
+    message = re.sub(r"a valid dictionary or instance of \w+|a valid dictionary", "a mapping of fields", message)
+    return re.sub(r" after validation, not \d+$", "", message)
 
 
 def _suggestion(detail: ErrorDetails) -> str:
