@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from unisd_operator.status.logs import reason_in
+from unisd_operator.log_text import reason_in
 
 from unisd.files import read_json, read_jsonl
 from unisd.rundir import RunDir

@@ -10,8 +10,8 @@ from typing import get_args
 
 from unisd.failures import reason_of
 from unisd_operator.api.status import Component, Failure, FailureReason, Stage
+from unisd_operator.log_text import last_lines, line_in, reason_in
 from unisd_operator.observed import LOST_AFTER, ChildState, ContainerState, PodState
-from unisd_operator.status.logs import last_lines, line_in, reason_in
 from unisd_operator.status.results import message
 from unisd_operator.status.turn import SERVERS, Turn, cut
 from unisd_operator.status.waiting import may_pass

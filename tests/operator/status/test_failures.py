@@ -6,8 +6,7 @@ from typing import Any, get_args
 
 import pytest
 from unisd_operator.api.status import Failure, FailureReason
-from unisd_operator.cluster.logs import end_of
-from unisd_operator.status.logs import last_lines, reason_in
+from unisd_operator.log_text import end_of
 
 from tests.operator.status.lab import Lab, new
 
@@ -216,15 +215,6 @@ def test_a_cause_that_was_told_is_not_told_twice() -> None:
     lab.log(lab.pod("train", "c-1", **exits(1, message=told)), log)
     lab.look(1)
     assert failure_of(lab).message.count("CUDA out of memory") == 1
-
-
-def test_a_harmless_line_names_nothing() -> None:
-    assert reason_in("NCCL version 2.27.5+cuda12.8\nusing CUDA 12.8, CUBLAS_STATUS_SUCCESS\n") is None
-
-
-def test_last_lines_leave_out_empty_ones() -> None:
-    assert last_lines("a\n\n  b \n\n", lines=5) == "a | b"
-    assert last_lines("x" * 2000) == "x" * 1000
 
 
 def test_the_cause_is_told_not_its_consequences() -> None:
