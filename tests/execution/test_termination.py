@@ -80,13 +80,28 @@ def test_an_evaluation_tells_scores_and_revisions(words, stage_of):
     assert words(Outcome(), result_of(job, stage)) == {"result": {"revisions": revisions, "evaluations": [SCORE]}}
 
 
+def test_of_too_many_scores_the_first_of_each_task_stay_and_the_rest_is_counted(words):
+    tasks, metrics = (
+        [f"task_{number}" for number in range(16)],
+        ["accuracy", "gold perplexity", "pass@1 of 8", "pass@8 of 8"],
+    )
+    scores = [{**SCORE, "task": task, "metric": metric} for task in tasks for metric in metrics]
+    result = words(Outcome(), {"evaluations": list(scores)})["result"]
+    kept = result["evaluations"]
+    assert 20 < len(kept) == len(scores) - result["evaluationsLeftOut"]
+    assert [score["task"] for score in kept if score["metric"] == "accuracy"] == tasks
+    assert kept[: len(metrics)] == scores[: len(metrics)], "the run's own task comes first"
+    assert kept == [score for score in scores if score in kept], "in their order"
+    many = [{**SCORE, "task": f"{number}"} for number in range(200)]
+    result = words(Outcome(), {"evaluations": list(many)})["result"]
+    assert result["evaluations"] == many[: 200 - result["evaluationsLeftOut"]]
+
+
 def test_what_is_too_long_is_cut_and_stays_readable(words):
     metrics = {f"metric_{number}": 0.123456789 for number in range(200)}
     told = words(Outcome(), {"progress": {**PROGRESS, "metrics": metrics}, "evaluations": [SCORE] * 8})
     assert told["result"]["evaluations"] == [SCORE] * 8
     assert "metrics" not in told["result"]["progress"]
-    told = words(Outcome(), {"evaluations": [SCORE] * 64})
-    assert 20 < len(told["result"]["evaluations"]) < 64
     told = words(failure(StageError("BadInput", "ü" * 5000)), {"progress": dict(PROGRESS)})
     assert told["failure"]["message"].startswith("ü" * 1000)
     assert told["result"]["progress"]["step"] == 3

@@ -27,7 +27,7 @@ RUN = {
         ],
         "components": [
             {"name": "raw-1", "phase": "Succeeded", "attempt": 1, "evaluations": [
-                {"task": "cos_e", "metric": "accuracy", "score": 0.25, "low": 0.2, "high": 0.3, "items": 64}]},
+                {"task": "cos_e", "metric": "accuracy", "score": 0.25, "low": 0.2, "high": 0.3, "items": 64}], "evaluationsLeftOut": 12},
             {"name": "star-1", "phase": "Training", "attempt": 2, "startTime": "2026-05-01T12:05:00Z",
              "progress": {"step": 5, "totalSteps": 10, "progressPercentage": 50, "estimatedRemainingSeconds": 300},
              "failure": {"reason": "OOMKilled", "message": "too little", "pod": "p", "logTail": "one\ntwo"}},
@@ -62,7 +62,7 @@ def test_rows_stand_in_the_order_of_time_and_say_what_matters():
     found = {row.name: row for row in rows(RUN, NOW)}
     assert list(found) == ["prepare", "raw-1", "star-1", "sft-1", "mute-1", "bad-1", "report"]
     assert (found["prepare"].phase, found["prepare"].seconds) == ("finished", 90)
-    assert found["raw-1"].note == "cos_e accuracy 0.25 [0.2, 0.3]"
+    assert found["raw-1"].note == "cos_e accuracy 0.25 [0.2, 0.3]  and 12 more in the report"
     assert (found["star-1"].phase, found["star-1"].seconds) == ("running", 300)
     assert found["star-1"].note == "attempt 2, before: OOMKilled"
     assert found["star-1"].failure is None, "an earlier failure is no failure of what runs now"

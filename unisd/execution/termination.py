@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +76,27 @@ def _fitted(told: Json) -> str:
 
 
 def _shorter(told: Json) -> Iterator[Json]:
-    """The message, ever shorter: without metrics, then with fewer scores, then with less of the failure's words."""
+    """The message, ever shorter: without metrics, then with fewer scores, of which it says how many are left out, then
+    with less of the failure's words."""
     result: Json = told.get("result", {})
     result.get("progress", {}).pop("metrics", None)
     yield told
-    while result.get("evaluations"):
-        result["evaluations"].pop()
+    scores = result.get("evaluations", [])
+    for left_out, score in enumerate(_least_first(scores), 1):
+        scores.remove(score)
+        result["evaluationsLeftOut"] = left_out
         yield told
     while message := told.get("failure", {}).get("message", ""):
         told["failure"]["message"] = message[: len(message) * 7 // 8]
         yield told
+
+
+def _least_first(scores: Sequence[Json]) -> list[Json]:
+    """Scores by what they matter, from the end: further figures of tasks, then the first one of each."""
+    tasks = [score["task"] for score in scores]
+    further = [score for index, score in enumerate(scores) if score["task"] in tasks[:index]]
+    first = [score for index, score in enumerate(scores) if score["task"] not in tasks[:index]]
+    return [*reversed(further), *reversed(first)]
 
 
 def _compact(value: Any) -> str:

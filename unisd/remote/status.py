@@ -67,7 +67,8 @@ def _seconds(entry: Entry, now: datetime) -> float:
 def _note(entry: Entry) -> str:
     scores = "  ".join(f"{score['task']} {score['metric']} {_score(score)}" for score in entry.get("evaluations") or ())
     if scores:
-        return scores
+        left_out = entry.get("evaluationsLeftOut")
+        return f"{scores}  and {left_out} more in the report" if left_out else scores
     words = []
     if entry.get("waiting"):
         words.append(f"{entry['waiting']['reason']}: {entry['waiting'].get('message', '')}".removesuffix(": "))

@@ -240,6 +240,8 @@ class Component(Config):
     """Newest complete checkpoint."""
     evaluations: Annotated[list[Score], Field(max_length=64)] = []
     """Scores."""
+    evaluations_left_out: int | None = None
+    """Further scores, for which there was no room here; the report and `evaluation.json` in the claim have all."""
     gpu_seconds: float = 0.0
     """GPU time of its pods so far, seconds."""
     metered_time: datetime | None = None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from unisd_operator.api.status import Checkpoint, Component, PolicyVersion, Progress, Rollout, Score, Stage
 from unisd_operator.observed import PodState
 from unisd_operator.status.turn import Turn, but
-from unisd_operator.untrusted import parsed
+from unisd_operator.untrusted import parsed, whole_number
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_METRICS = 64
@@ -64,9 +64,12 @@ def with_result(turn: Turn, arm: Component, result: Mapping[str, Any] | None) ->
     if result is None:
         return arm
     arm = _with_values(arm, result, turn.now)
+    arm = but(arm, revisions=texts(result.get("revisions")) or arm.revisions)
     scores = [score for item in _list(result.get("evaluations")) if (score := _read(Score, item)) is not None]
-    revisions = texts(result.get("revisions"))
-    return but(arm, evaluations=scores[:MAX_SCORES] or arm.evaluations, revisions=revisions or arm.revisions)
+    if not scores:
+        return arm
+    more = whole_number(result.get("evaluationsLeftOut")) + len(scores[MAX_SCORES:])
+    return but(arm, evaluations=scores[:MAX_SCORES], evaluations_left_out=min(more, _LARGEST_INTEGER) or None)
 
 
 def with_rollout(turn: Turn, arm: Component) -> Component:

@@ -207,6 +207,17 @@ def test_no_component_succeeds_without_a_score(message: str) -> None:
     assert failure.message.startswith("its evaluation ended well but left no scores")
 
 
+@pytest.mark.parametrize(("told", "scores", "left_out"), [(5, 2, 5), (None, 2, None), (5, 70, 11), ("x", 1, None)])
+def test_scores_for_which_there_was_no_room_are_counted(told: object, scores: int, left_out: int | None) -> None:
+    lab = new().evaluating()
+    found = [{"task": "cos_e", "metric": f"m{number}", "score": 0.5} for number in range(scores)]
+    lab.end("evaluate", "c-1", json.dumps({"result": {"evaluations": found, "evaluationsLeftOut": told}}))
+    lab.look(1)
+    assert lab.arm().phase == "Succeeded"
+    assert len(lab.arm().evaluations) == min(scores, 64)
+    assert lab.arm().evaluations_left_out == left_out
+
+
 def test_revisions_come_from_preparation() -> None:
     lab = new()
     lab.look()
