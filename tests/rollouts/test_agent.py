@@ -1,6 +1,8 @@
 """The policy agent in front of a server that speaks vLLM's protocol, and the client that trusts no server."""
 
 import json
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -22,6 +24,12 @@ CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_pr
 def adapter(value, config=CONFIG):
     metadata = {} if config is None else {"adapter_config": json.dumps(config)}
     return save({"value": torch.tensor([value])}, metadata=metadata)
+
+
+def headed(header):
+    """A body of this header and no tensors."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text
 
 
 class Pod:
@@ -194,6 +202,16 @@ def test_only_allowed_paths_reach_vllm(pod, method, path):
         (adapter(1)[:-1], "bytes of tensors"),
         (adapter(1, config=None), "lack adapter_config"),
         (adapter(1, config={"r": "four"}), "no rank r"),
+        (adapter(1, config={"r": True}), "no rank r"),
+        (adapter(1, config=[4]), "adapter_config is no object"),
+        (headed([]), "header is no object"),
+        (headed({"__metadata__": []}), "lack adapter_config"),
+        (headed({"__metadata__": {"adapter_config": 5}}), "lack adapter_config"),
+        (headed({"__metadata__": {"adapter_config": "[" * 10**5}}), "adapter_config is not JSON"),
+        (headed({"value": 5}), "where each tensor lies"),
+        (headed({"value": {}}), "where each tensor lies"),
+        (headed({"value": {"data_offsets": [0]}}), "where each tensor lies"),
+        (headed({"a": {"data_offsets": [0, "b"]}, "c": {"data_offsets": [0, 1]}}), "where each tensor lies"),
     ],
 )
 def test_a_body_that_is_no_adapter_is_refused_with_the_reason(pod, body, told):
@@ -213,6 +231,33 @@ def test_an_oversized_body_is_refused_and_leaves_nothing(make_pod):
     pod = make_pod(max_policy_bytes=100)
     assert put(pod, 1, b"x" * 1000)[0] == 413
     assert list(pod.settings.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("PUT /policies/star-1/1\nAuthorization: Bearer \xff", b"401"),
+        ("PUT /policies/star-1/1\nAuthorization: Bearer guess\nContent-Length: 99999999999", b"401"),
+        ("PUT /policies/star-1/1\nAuthorization: Bearer secret\nContent-Length: 99999999999", b"413"),
+        ("POST /v1/completions\nAuthorization: Bearer secret\nContent-Length: 99999999999", b"413"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_before_its_body_comes(pod, head, status):
+    with socket.create_connection(pod.url.removeprefix("http://").split(":"), timeout=120) as connection:
+        line, *headers = head.split("\n")
+        text = "\r\n".join([f"{line} HTTP/1.1", "Host: pod", *headers, "", ""])
+        connection.sendall(text.encode("latin-1"))
+        assert connection.recv(4096).split()[1] == status
+    assert pod.vllm.requests == []
+
+
+def test_a_body_that_cannot_be_unpacked_is_refused_with_the_reason(pod):
+    head = {"Authorization": "Bearer secret", "Content-Encoding": "gzip"}
+    request = urllib.request.Request(f"{pod.url}/policies/star-1/1", b"no gzip", head, method="PUT")
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=120)
+    with refusal.value as answer:
+        assert (answer.status, "cannot be read" in answer.read().decode()) == (400, True)
 
 
 def test_probes_metrics_and_progress_need_no_key_and_tell_no_secret(pod):

@@ -78,10 +78,24 @@ def test_what_is_no_program_is_refused(service, method, path, body, status):
     assert ask(service, RIGHT).passed
 
 
-def test_a_body_that_is_too_large_is_not_read(service):
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        (str(MAX_BODY_BYTES + 1), b"413"),
+        ("9" * 5000, b"413"),
+        ("", b"411"),
+        ("-1", b"411"),
+        ("0x10", b"411"),
+        ("\xb2", b"411"),
+    ],
+)
+def test_a_body_of_a_length_that_will_not_do_is_not_read(service, length, status):
     with socket.create_connection(service.split(":")) as connection:
-        connection.sendall(f"POST /grade HTTP/1.1\r\nContent-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())
-        assert connection.recv(4096).split()[1] == b"413"
+        connection.sendall(f"POST /grade HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode("latin-1"))
+        assert connection.recv(4096).split()[1] == status
+
+
+def test_a_program_as_large_as_may_be_is_read(service):
     assert ask(service, Program("x" * MAX_BODY_BYTES, RIGHT.tests)).outcome == "error"
 
 

@@ -132,12 +132,12 @@ class _Agent:
 
     async def _receive(self, request: web.Request, path: Path) -> tuple[str, int]:
         """Writes the body to a file; its digest, which takes as long as that, is made beside it by a thread."""
+        _refuse_above(self.settings.max_policy_bytes, request.content_length or 0)
         digest, size = hashlib.sha256(), 0
         with path.open("wb") as file, ThreadPoolExecutor(1) as hashing:
             async for chunk in request.content.iter_chunked(1 << 20):
                 size += len(chunk)
-                if size > self.settings.max_policy_bytes:
-                    raise web.HTTPRequestEntityTooLarge(self.settings.max_policy_bytes, size)
+                _refuse_above(self.settings.max_policy_bytes, size)
                 hashing.submit(digest.update, chunk)
                 file.write(chunk)
             return await asyncio.get_running_loop().run_in_executor(hashing, digest.hexdigest), size
@@ -216,15 +216,23 @@ async def _with_key(
     if request.path in _PROBES:
         return await handler(request)
     given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(), agent.settings.key.encode()):
+    if not hmac.compare_digest(given.encode(errors="surrogateescape"), agent.settings.key.encode()):
         raise web.HTTPUnauthorized(text="the key of this component is required\n")
     try:
         return await handler(request)
     except PolicyError as error:
         agent.metrics.pushes.labels("refused").inc()
         raise web.HTTPBadRequest(text=f"{error}\n") from None
+    except web.RequestPayloadError as error:
+        raise web.HTTPBadRequest(text=f"the body cannot be read: {error}\n") from None
     except (ClientError, TimeoutError) as error:
         raise web.HTTPServiceUnavailable(text=f"vLLM does not answer: {error}\n") from None
+
+
+def _refuse_above(limit: int, size: int) -> None:
+    """By the length that a body claims before any of it is read, and by what has come."""
+    if size > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, size)
 
 
 async def _put_policy(request: web.Request) -> web.StreamResponse:
@@ -252,6 +260,7 @@ async def _forward(request: web.Request) -> web.StreamResponse:
     """Passes an allowed request on to vLLM and its answer back, as it comes."""
     if (request.method, request.path) not in _FORWARDED or request.query_string:
         raise web.HTTPNotFound(text="not a path that rollouts need\n")
+    _refuse_above(_LONGEST_REQUEST, request.content_length or 0)
     headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
     body = await request.read()
     async with request.app[_AGENT].ask(request.method, request.path, data=body, headers=headers) as answer:

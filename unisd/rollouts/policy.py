@@ -44,15 +44,12 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         PolicyError: not a safetensors file, or one without an adapter's configuration.
     """
-    header = _header(path)
-    told = header.get("__metadata__", {}).get(CONFIG_KEY)
-    if told is None:
+    metadata = _header(path).get("__metadata__")
+    told = metadata.get(CONFIG_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(told, str):
         raise PolicyError(f"the safetensors metadata lack {CONFIG_KEY}: the adapter's PEFT configuration as JSON")
-    try:
-        config = json.loads(told)
-    except json.JSONDecodeError as error:
-        raise PolicyError(f"{CONFIG_KEY} is not JSON: {error}") from None
-    if not isinstance(config, dict) or not isinstance(config.get("r"), int):
+    config = _object(told, CONFIG_KEY)
+    if type(config.get("r")) is not int:
         raise PolicyError(f"{CONFIG_KEY} is no LoRA configuration: it has no rank r")
     return {name: config[name] for name in FIELDS if name in config}
 
@@ -66,15 +63,22 @@ def _header(path: Path) -> dict[str, Any]:
         (length,) = struct.unpack("<Q", prefix)
         if length > _LONGEST_HEADER:
             raise PolicyError(f"the safetensors header claims {length} bytes, more than {_LONGEST_HEADER}")
-        text = file.read(length)
-    try:
-        header = json.loads(text)
-    except ValueError as error:
-        raise PolicyError(f"the safetensors header is not JSON: {error}") from None
-    if not isinstance(header, dict):
-        raise PolicyError("the safetensors header is no object")
+        header = _object(file.read(length), "the safetensors header")
     size = path.stat().st_size - 8 - length
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    if max(ends, default=0) != size:
-        raise PolicyError(f"the body holds {size} bytes of tensors, its header says {max(ends, default=0)}")
+    try:
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    except (TypeError, KeyError, IndexError):
+        raise PolicyError("the safetensors header does not say where each tensor lies") from None
+    if end != size:
+        raise PolicyError(f"the body holds {size} bytes of tensors, its header says {end}")
     return header
+
+
+def _object(text: str | bytes, what: str) -> dict[str, Any]:
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{what} is not JSON: {error}") from None
+    if not isinstance(told, dict):
+        raise PolicyError(f"{what} is no object")
+    return told

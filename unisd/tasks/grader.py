@@ -76,9 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/grade":
             self._answer(404, {"error": "try POST /grade"})
-        elif not length.isdigit():
+        elif not length.isdecimal():
             self._answer(411, {"error": "Content-Length is missing"})
-        elif int(length) > MAX_BODY_BYTES:
+        elif len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
             self._answer(413, {"error": f"more than {MAX_BODY_BYTES} bytes"})
         else:
             self._grade(self.rfile.read(int(length)))
