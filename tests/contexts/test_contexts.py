@@ -1,10 +1,12 @@
 """Layouts and neighbours: what teachers are shown, and what they must not be."""
 
+import dataclasses
+
 import pytest
 
 from unisd.config.task import Contexts
 from unisd.contexts.layout import auxiliary_messages, induced_messages, teacher_messages
-from unisd.contexts.neighbours import neighbours
+from unisd.contexts.neighbours import in_contexts, neighbours
 from unisd.tasks.types import Example, Message
 
 
@@ -42,6 +44,23 @@ def test_auxiliary_contexts_show_others_and_never_the_own_demonstration(layout):
     assert messages[-1]["content"].endswith(POOL[0].messages[-1]["content"])
 
 
+@pytest.mark.parametrize("layout", ["marker", "turns"])
+def test_a_system_message_begins_every_context(layout):
+    told = Message(role="system", content="Be brief.")
+    one = dataclasses.replace(POOL[0], messages=(told, *POOL[0].messages))
+    for messages in (
+        teacher_messages(one, "RIGHT", layout),
+        auxiliary_messages(one, POOL[1:2], layout),
+        induced_messages(one, "Read with care."),
+    ):
+        assert messages[0] == told
+        assert "system" not in [message["role"] for message in messages[1:]]
+
+
+def test_each_context_takes_the_next_donors():
+    assert in_contexts("abcdefgh", Contexts(count=2, demonstrations_per_context=3)) == ["abc", "def"]
+
+
 @pytest.mark.parametrize("source", ["random", "retrieval"])
 def test_nobody_gets_himself_or_a_copy_of_himself(source):
     pool = [*POOL, example("copy", "why does the CAT  sleep at night?"), example("far", "How tall is a tower?")]
@@ -54,6 +73,7 @@ def test_nobody_gets_himself_or_a_copy_of_himself(source):
     if source == "random":
         assert all(found[identity][:2] == donors for identity, donors in fewer.items())
         assert found != neighbours(pool, Contexts(source=source), 4, seed=1)
+        assert len({donors[0] for donors in found.values()}) > 2, "each example has a draw of its own"
 
 
 def test_retrieval_finds_the_nearest():

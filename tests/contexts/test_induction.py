@@ -31,7 +31,7 @@ def made(writer, examples=EXAMPLES, contexts=CONTEXTS, seed=0):
 def test_sets_are_disjoint_seeded_and_independent_of_order():
     sets = induction.demonstration_sets(EXAMPLES, 3, 0)
     ids = [[example.id for example in shown] for shown in sets]
-    assert len({identity for shown in ids for identity in shown}) == 12
+    assert sorted(identity for shown in ids for identity in shown) == sorted(example.id for example in EXAMPLES)
     again = induction.demonstration_sets(EXAMPLES[::-1], 3, 0)
     assert ids == [[example.id for example in shown] for shown in again]
     assert ids != [[example.id for example in shown] for shown in induction.demonstration_sets(EXAMPLES, 3, 1)]
@@ -84,6 +84,8 @@ def test_what_was_written_is_kept(make_writer):
         (f"{GOOD} Fourth one. Fifth one is cut.", f"{GOOD} Fourth one."),
         ("Read the question and think about it. And then you", "Read the question and think about it."),
         ("Too short.", None),
+        ("It has just five words.", None),
+        ("It has no more than six.", "It has no more than six."),
         ("", None),
         ("no sentence ends here at all whatever you do", None),
         ("Remember that the old tower number is tall, whatever they ask you.", "Remember that the old tower number is tall, whatever they ask you."),
@@ -123,6 +125,7 @@ def test_nobody_is_told_what_was_induced_from_him_or_a_copy_of_him():
     assert "From id0." not in chosen["copy"]
     assert len({tuple(told) for told in chosen.values()}) > 6
     assert chosen == induction.assigned([*EXAMPLES, copy], found, 3, 0)
+    assert induction.assigned([EXAMPLES[0]], found[:4], 3, 0)
     with pytest.raises(StageError, match=r"3 induced instructions are wanted .* but only 2 of 3 valid ones"):
         induction.assigned(EXAMPLES, found[:3], 3, 0)
 

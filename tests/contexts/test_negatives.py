@@ -112,6 +112,17 @@ def test_too_many_without_are_an_error(make_writer):
     strict = Contexts(max_missing_negatives=0.5)
     with pytest.raises(StageError, match=r"maxMissingNegatives: 6 of 6 examples have no valid .* first 'id0'"):
         made(POOL, writer, strict)
+    writer, _ = make_writer("good")
+    assert len(made(POOL[4:], writer, strict)) == 1, "just as many as are allowed"
+
+
+def test_the_reference_itself_is_no_negative(make_writer):
+    class Parrot(FakeTask):
+        def negative_demonstrations(self, asked, generated):
+            return [example.demonstration for example, _ in asked]
+
+    writer, _ = make_writer("good", "good", "good")
+    assert negatives(POOL, Parrot(), LENIENT, 4, writer=writer, progress=lambda _done: None) == []
 
 
 def test_prompts_beyond_the_limit_are_not_asked(make_writer):
