@@ -4,7 +4,8 @@ run.json, lock               the manifest, local paths absolute; the process of 
 prepared/                    train.jsonl, pool.jsonl (donors), probe.jsonl, eval-TASK.jsonl, neighbours-SOURCE.json,
                              prepared.json, model (link to the model's directory: what rollout servers load)
 contexts/                    negatives.jsonl, instructions-D.jsonl, samples-ARM.jsonl, contexts.json
-components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, probes.jsonl, result.json
+components/ARM/train/        checkpoint-N/, best/, adapter/, metrics.jsonl, probes.jsonl, result.json,
+                             memory.json (one of several processes ran out of it: how often to halve passes)
 components/ARM/evaluate/     items-TASK.jsonl, evaluation.json
 report/                      report.json, report.html, report.md with scores-TASK.svg
 stages/NAME/                 log.txt, progress.json, started.json (hash), done.json (hash, seconds, of), failure.json,

@@ -1,9 +1,12 @@
 """Trainings in two pods: what a signal, a failure and a death in one of them mean for both."""
 
 import os
+import shutil
 import signal
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from unisd_operator.log_text import reason_in
 
 from unisd.files import read_json, read_jsonl
@@ -25,6 +28,19 @@ if os.environ.get("RANK") == "1":
         finish(self, control)
         raise StageError("PolicyCollapsed", "as the test wished")
     loop.StepLoop.finish_step = finish_and_fail
+"""
+# The same for memory: that of rank 1 does not suffice, at its second step, for passes of more than `most` rows.
+SCARCE = """
+import os
+if os.environ.get("RANK") == "1":
+    import torch
+    from unisd.training.trainer import UniSDTrainer
+    score = UniSDTrainer._score
+    def score_with_little_memory(self, step, scored_rows):
+        if self.state.global_step == 1 and self.passes_of(self.context.arm.training.per_device_batch_size) > {most}:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.32 GiB. GPU 1 has a total capacity")
+        return score(self, step, scored_rows)
+    UniSDTrainer._score = score_with_little_memory
 """
 
 
@@ -87,6 +103,54 @@ def test_two_processes_in_one_pod_train_to_the_end_and_are_not_begun_anew(traini
     assert again.ended() == 0
     assert again.words == pod.words
     assert "is finished" in again.log
+
+
+def of_two_rows(rows, passes):
+    """Settings of two processes that train two rows a step each, in passes of so many."""
+    training = {"perDeviceBatchSize": rows, "gradientAccumulationSteps": passes, "checkpointEverySteps": 1}
+    return {"rows": 8, "training": {**training, "keepCheckpoints": 9}}
+
+
+def adapter(directory):
+    return load_file(directory.train("it-1") / "adapter/adapter_model.safetensors")
+
+
+def test_where_one_process_ran_out_of_memory_the_next_attempt_goes_on_in_passes_half_as_large(training, tmp_path):
+    small = training(**of_two_rows(1, 2))
+    (pod,) = small.start(1, nodes=1, processes=2)
+    assert pod.ended() == 0, pod.log
+    directory = RunDir(small.directory.root, 1)
+    expected, wanted = adapter(directory), read_jsonl(directory.train("it-1") / "metrics.jsonl")
+    shutil.rmtree(directory.root)
+
+    it = training(**of_two_rows(2, 1))
+    (tmp_path / "sitecustomize.py").write_text(SCARCE.format(most=1))
+    (pod,) = it.start(1, nodes=1, processes=2)
+    assert pod.ended() == 1, pod.log
+    message = pod.words["failure"]["message"]
+    assert message.startswith("step 2: memory ran out: passes of 1 rows in place of 2, 2 a step in place of 1")
+    assert reason_in(message) == "CudaError"
+    (pod,) = it.start(2, nodes=1, processes=2)
+    assert pod.ended() == 0, pod.log
+    directory = RunDir(it.directory.root, 2)
+    result = read_json(directory.train("it-1") / "result.json")
+    assert result["counters"]["memory_halvings"] == 1
+    assert any("passes of 1 rows in place of 2" in warning for warning in result["warnings"])
+    steps = read_jsonl(directory.train("it-1") / "metrics.jsonl")
+    assert [row["rows"] for row in steps] == [row["rows"] for row in wanted] == [4, 4]
+    assert [row["loss"] for row in steps] == pytest.approx([row["loss"] for row in wanted], rel=1e-4)
+    found = adapter(directory)
+    assert all(torch.allclose(found[name], expected[name], atol=2e-4) for name in expected)
+
+
+def test_passes_are_halved_attempt_by_attempt_until_one_row_is_too_much(training, tmp_path):
+    it = training(**of_two_rows(2, 1))
+    (tmp_path / "sitecustomize.py").write_text(SCARCE.format(most=0))
+    (first,) = it.start(1, nodes=1, processes=2)
+    assert first.ended() == 1, first.log
+    (second,) = it.start(2, nodes=1, processes=2)
+    assert second.ended() == 65, second.log
+    assert "one row at a time: set training.gradientCheckpointing" in second.words["failure"]["message"]
 
 
 def test_a_pod_whose_others_never_come_ends_when_it_is_told_to(training):

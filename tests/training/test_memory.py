@@ -7,7 +7,7 @@ from unisd.config.training import Training
 from unisd.failures import StageError
 from unisd.files import read_json, read_jsonl
 from unisd.training import rollouts
-from unisd.training.memory import in_words, out_of_memory, smaller
+from unisd.training.memory import in_words, leave_note, noted, out_of_memory, smaller
 
 
 def exhausted():
@@ -28,7 +28,17 @@ def test_a_refused_allocation_is_told_from_other_errors():
 def test_halving():
     assert [smaller(4, n) for n in range(4)] == [4, 2, 1, 1]
     told = in_words(Training(per_device_batch_size=4, gradient_accumulation_steps=3), 1)
-    assert "passes of 2 rows in place of 4, 6 a step in place of 3; a step has 12 rows as before" in told
+    assert "passes of 2 rows in place of 4, 6 a step in place of 3; a step has the same rows as before" in told
+
+
+def test_the_note_that_asks_for_the_smallest_passes_counts(tmp_path):
+    first, second, third = (tmp_path / str(number) for number in (1, 2, 3))
+    assert noted([second, first]) == 0
+    leave_note(first, 2)
+    leave_note(second, 1)
+    assert noted([third, second, first]) == 2
+    leave_note(third, 3)
+    assert noted([third, second, first]) == 3
 
 
 class Scarce:

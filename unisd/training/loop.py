@@ -30,8 +30,9 @@ from unisd.sealed import complete_directory
 from unisd.training.context import LoopContext
 from unisd.training.deepspeed import backward, step_if_finite
 from unisd.training.guard import GuardWindow
-from unisd.training.memory import in_words, out_of_memory, smaller
+from unisd.training.memory import in_words, leave_note, noted, out_of_memory, smaller
 from unisd.training.saving import Saving
+from unisd.training.together import most
 
 Metrics = dict[str, float]
 
@@ -126,8 +127,7 @@ class StepLoop(Saving):
                 model.zero_grad()
                 raise
             except RuntimeError as error:
-                # Of several processes the others wait for this one, in the middle of the step.
-                if not out_of_memory(error) or self.accelerator.num_processes > 1:
+                if not out_of_memory(error):
                     raise
                 trouble = str(error)
             # Outside of the clause, which would keep the tensors of the failed step.
@@ -144,9 +144,19 @@ class StepLoop(Saving):
                 f"training.maxPromptTokens, maxCompletionTokens or model.lora.rank ({trouble.splitlines()[0]})",
             )
         self.counters["memory_halvings"] += 1
+        words = f"step {self.state.global_step + 1}: {in_words(training, self.counters['memory_halvings'])}"
+        if self.accelerator.num_processes > 1:  # the others wait for this one, in the middle of the step
+            leave_note(self.context.directory, self.counters["memory_halvings"])
+            raise StageError("NonZeroExit", f"{words}, from the next attempt on ({trouble.splitlines()[0]})")
         torch.cuda.empty_cache()
-        words = in_words(training, self.counters["memory_halvings"])
-        self.context.log(f"step {self.state.global_step + 1}: {words}")
+        self.context.log(words)
+
+    def _heed_notes(self) -> None:
+        """Begins with passes as small as an attempt that ran out of memory has asked for."""
+        halvings = most(self.accelerator, noted([self.context.directory, *self.context.earlier]))
+        if halvings > self.counters["memory_halvings"]:
+            self.counters["memory_halvings"] = halvings
+            self.context.log(f"an attempt before: {in_words(self.context.arm.training, halvings)}")
 
     def passes_of(self, size: int) -> int:
         """Rows or tokens of one pass: as configured, or fewer after memory ran out."""
@@ -293,10 +303,12 @@ class StepLoop(Saving):
         """Trains from the beginning or from a checkpoint; on a stop request saves and says so.
 
         Raises:
-            StageError: Interrupted, NonFinite, PolicyCollapsed or StorageFull.
+            StageError: Interrupted, NonFinite, PolicyCollapsed or StorageFull; where memory ran out, NonZeroExit of one
+                of several processes, and BadInput if one row is too much.
         """
         if checkpoint is not None:
             self.restore(checkpoint)
+        self._heed_notes()
         try:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)  # type: ignore[attr-defined]
         except StepInterrupted:
