@@ -4,6 +4,7 @@ import pytest
 
 from unisd.config.resolve import resolve
 from unisd.config.run import Component, RunSpec
+from unisd.contexts import samples as module
 from unisd.contexts.samples import samples, without_shortest
 from unisd.failures import StageError
 from unisd.rollouts.types import Completion
@@ -58,6 +59,12 @@ def test_settings_and_filters(make_writer, arm):
     again, idle = drawn(make_writer, arm, [5] * 13)
     assert again == (kept, counts)
     assert idle.samplings == []
+
+
+def test_every_sample_has_a_random_stream_of_its_own(make_writer, arm, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    _, engine = drawn(make_writer, arm, [5] * 5)
+    assert [sampling.first_index for sampling in engine.samplings] == [0, 2, 4]
 
 
 def test_the_shortest_tenth_is_left_out():
