@@ -38,6 +38,8 @@ def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
         ({"suspend": "yes"}, r"spec.suspend: should be a valid boolean \(got 'yes'\)"),
         ({"evaluation": {"perplexity": 1}}, r"spec.evaluation.perplexity: should be a valid boolean \(got 1\)"),
         ({"trainer": {"pod": {"env": [{"value": "x"}]}}}, r"spec.trainer.pod.env\[0\]: needs a name of at most 253"),
+        ({"trainer": {"pod": {"env": [{"name": "A", "value": 1}]}}}, r"env\[0\]: its value must be text of at most"),
+        ({"trainer": {"pod": {"env": [{"name": "A", "value": "x" * 65537}]}}}, r"env\[0\]: its value must be text"),
         ({"trainer": {"resourcesPerNode": {"limits": {"cpu": 2**63}}}}, r"limits.cpu: should be a valid string"),
     ],
 )

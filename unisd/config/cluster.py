@@ -13,6 +13,7 @@ RESERVED_LABELS = (f"{GROUP}/", "kueue.x-k8s.io/", "app.kubernetes.io/managed-by
 """Beginnings of labels that the operator sets itself; on a pod of the user's they would mislead it, or Kueue."""
 _QUANTITY = r"^[0-9]+([.][0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
 _LONGEST_NAME = 253
+_LONGEST_VALUE = 65536
 _MAX_INT64 = 2**63 - 1
 _LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 
@@ -22,6 +23,20 @@ def _named(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME:
         raise ValueError(f"needs a name of at most {_LONGEST_NAME} characters")
     return value
+
+
+def _with_text(variable: dict[str, Any]) -> dict[str, Any]:
+    value = variable.get("value", "")
+    if not isinstance(value, str) or len(value) > _LONGEST_VALUE:
+        raise ValueError(f"its value must be text of at most {_LONGEST_VALUE} characters: numbers go in quotes")
+    return variable
+
+
+def _named_object(**properties: dict[str, Any]) -> WithJsonSchema:
+    """Schema of an object of Kubernetes' own, of which a name and little else is known here."""
+    name = {"type": "string", "minLength": 1, "maxLength": _LONGEST_NAME}
+    known = {"name": name, **properties}
+    return WithJsonSchema({"type": "object", "required": ["name"], "properties": known, "additionalProperties": True})
 
 
 def _not_reserved(labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -38,19 +53,20 @@ def _as_text(value: object) -> object:
 # Kubernetes' own types, checked by the API server, which knows them better than a copy of them here would.
 KubernetesObject = dict[str, Any]
 KubernetesList = Annotated[list[KubernetesObject], Field(max_length=64)]
-NamedObject = Annotated[
+NamedObject = Annotated[KubernetesObject, AfterValidator(_named), _named_object()]
+NamedList = Annotated[list[NamedObject], Field(max_length=64)]
+Variable = Annotated[
     KubernetesObject,
     AfterValidator(_named),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "required": ["name"],
-            "properties": {"name": {"type": "string", "minLength": 1, "maxLength": _LONGEST_NAME}},
-            "additionalProperties": True,
+    AfterValidator(_with_text),
+    _named_object(
+        value={
+            "type": "string",
+            "maxLength": _LONGEST_VALUE,
+            "description": "Text: what looks like a number in quotes.",
         }
     ),
 ]
-NamedList = Annotated[list[NamedObject], Field(max_length=64)]
 StringMap = Annotated[dict[str, Text], Field(max_length=64)]
 LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE, max_length=63)]
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64)]
@@ -94,7 +110,7 @@ class Pod(Config):
     """Node and pod affinity. Default: none; with ReadWriteOnce storage, the node of the claim."""
     topology_spread_constraints: KubernetesList | None = None
     """How the pods spread over zones and nodes. Default: none."""
-    env: NamedList | None = None
+    env: Annotated[list[Variable], Field(max_length=64)] | None = None
     """Environment variables of the main container, beside the operator's own. Default: none."""
     env_from: KubernetesList | None = None
     """Secrets and ConfigMaps whose keys become environment variables, e.g. one with HF_TOKEN. Default: none."""
