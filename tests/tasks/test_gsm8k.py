@@ -1,5 +1,6 @@
 """GSM8K: numbers found in the forms that models write, references right, others wrong."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def task():
         ("#### $\\boxed{12}$ for 2 boys", "12"),
         ("#### \u22125", "-5"),
         ("#### 1/2", "1/2"),
+        ("#### <<3+4=7>>7", "7"),
         ("The answer is 42.", "42"),
         ("Answer: 18 (20 - 2)", "18"),
         ("\\boxed{18}, found in 2 steps", "18"),
@@ -73,6 +75,23 @@ def test_wrong_solutions_end_in_the_assigned_number(task):
         assert wrong == f"2 and 2 are 5.\nSo it is.\n#### {request.answer}"
         assert none is None
         assert not task.grade([example], [wrong])[0].correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "wrong"), [("0", {"1", "10"}), ("5", {"6", "4", "15", "10", "2"}), ("-3", {"-2", "-4", "7", "-6", "-13"})]
+)
+def test_wrong_numbers_are_near_and_never_the_right_one(task, gold, wrong):
+    example = dataclasses.replace(task.examples("train")[0], answer=gold)
+    asked = [task.negative_request(dataclasses.replace(example, id=str(number))) for number in range(200)]
+    assert {request.answer for request in asked} == wrong
+
+
+def test_the_last_marked_number_of_a_row_is_its_answer(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    row = {"question": "q", "answer": "First:\n#### 1\nNo:\n#### 2", "_split": "train"}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (example,) = task_for(Task(name="gsm8k", source=Source(path=str(path)))).examples("train")
+    assert (example.answer, example.demonstration) == ("2", "First:\n#### 1\nNo:\n#### 2")
 
 
 def test_a_row_without_its_last_line(tmp_path):

@@ -30,6 +30,7 @@ CHOICES = ("a dog", "bank", "cat", "dance", "earth")
         ("A dog is the one", None),
         ("The answer is D) dance", "D"),
         ("the answer is B.", "B"),
+        ("The answer is B. No, the answer is C.", "C"),
         ("The answer is a dog, or perhaps not", None),
         ("Answer: B\nAnswer: none of these", "B"),
         ("Answer: F", None),
@@ -121,6 +122,13 @@ def test_negatives_are_wrong_and_differ_from_positives_in_content_only():
 def test_texts_that_will_not_do_as_negatives(text):
     task, found = examples(max_train_examples=1)
     assert task.negative_demonstrations([(found[0], task.negative_request(found[0]))], [text]) == [None]
+
+
+def test_a_text_that_two_options_have_is_the_answer_of_both():
+    _, found = examples(max_train_examples=1)
+    twice = dataclasses.replace(found[0], choices=("x", "y", "x"), answer="C")
+    assert mc.grade(twice, "Answer: x").correct
+    assert mc.extract("Answer: fe", ("Fe", "FE", "Au")) is None, "it may be either"
 
 
 def test_no_negative_where_all_options_say_the_same():

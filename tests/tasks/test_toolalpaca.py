@@ -115,6 +115,11 @@ def test_finer_figures(tmp_path):
         {"name_accuracy": 0.0, "argument_accuracy": 0.5},
     )
     assert (wrong.correct, dict(wrong.parts)) == (False, {"name_accuracy": 1.0, "argument_accuracy": 0.75})
+    (more,) = task.grade([example], [f"{example.demonstration}\nAction: lendBook\nAction Input: {{}}"])
+    assert (more.correct, dict(more.parts)) == (
+        False,
+        {"name_accuracy": 0.0, "argument_accuracy": pytest.approx(2 / 3)},
+    )
     (nothing,) = task.grade([example], ["I cannot do that."])
     assert (nothing.correct, nothing.found, nothing.answer) == (False, False, None)
 

@@ -109,9 +109,9 @@ def _letter_in(text: str, letters: str, choices: Sequence[str]) -> str | None:
     plain = _bare(text)
     if len(plain) == 1 and plain.upper() in letters:
         return plain.upper()
-    matching = [letters[index] for index, choice in enumerate(choices) if _bare(choice) == plain]
-    if len(matching) == 1:
-        return matching[0]
+    matching = [index for index, choice in enumerate(choices) if _bare(choice) == plain]
+    if len({choices[index] for index in matching}) == 1:
+        return letters[matching[0]]
     found = None if _SEVERAL.match(text) else _LETTER.match(text)
     if not found or found.group(1).upper() not in letters:
         return None
