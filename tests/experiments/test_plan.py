@@ -59,7 +59,7 @@ def test_settings_of_a_whole_run_make_runs():
 def test_a_temperature_that_a_mode_would_not_sample_at_is_refused():
     found = replace(BASE, grid={"temperature": [0.5]}, baselines=["sdft"])
     assert manifests(found)
-    with pytest.raises(ValueError, match="--temperature: ssd samples at its own, 1.5: leave it out, or set sampling"):
+    with pytest.raises(ValueError, match=r"--temperature: ssd samples at its own, 1\.5: leave it out, or set sampling"):
         manifests(replace(found, modes=["ssd"]))
 
 
