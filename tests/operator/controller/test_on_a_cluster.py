@@ -144,12 +144,18 @@ def all_is_told(now: dict[str, Any]) -> bool:
 
 
 def unmetered(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
-    """A run but for its GPU time, which is counted once a minute. A write without a change makes no new version."""
+    """A run but for its GPU time, which is counted once a minute, and for how exactly a simulated pod is out of reach.
+
+    A write without a change makes no new version.
+    """
     run: dict[str, Any] = cluster.json("get", "sdr", name, "-n", namespace)
     del run["metadata"]["resourceVersion"]
     for component in run["status"]["components"]:
         component.pop("gpuSeconds", None)
         component.pop("meteredTime", None)
+    for condition in run["status"]["conditions"]:
+        if condition["type"] == "ProgressUnavailable":
+            del condition["message"]
     return run
 
 
