@@ -181,6 +181,8 @@ def test_a_step_whose_rows_are_all_cut_is_skipped_and_counted(trained, weights):
     )
     rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
     assert [row["skipped_steps"] for row in rows] == [1, 2]
+    (warning, *_) = read_json(directory.train("it-1") / "result.json")["warnings"]
+    assert warning.startswith("skipped_steps 2 of 2: they changed nothing")
     assert all(float(v.abs().max()) == 0 for k, v in weights(directory, "it-1").items() if "lora_B" in k)
 
 

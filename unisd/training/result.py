@@ -37,8 +37,23 @@ def result_of(trainer: StepLoop, best: Json | None, seconds: float) -> Json:
         "threads": torch.get_num_threads(),
         "counters": trainer.counters,
         "shares": shares,
-        "warnings": [*_broken_bounds(trainer), *_weak_mechanisms(shares), *_smaller_passes(trainer)],
+        "warnings": [
+            *_skipped_steps(trainer),
+            *_broken_bounds(trainer),
+            *_weak_mechanisms(shares),
+            *_smaller_passes(trainer),
+        ],
     }
+
+
+def _skipped_steps(trainer: StepLoop) -> list[str]:
+    skipped = trainer.counters["skipped_steps"]
+    if not skipped:
+        return []
+    return [
+        f"skipped_steps {skipped} of {trainer.state.global_step}: they changed nothing, for no completion of theirs was "
+        "whole; raise training.maxCompletionTokens, or set training.maskTruncated to false"
+    ]
 
 
 def _broken_bounds(trainer: StepLoop) -> list[str]:
