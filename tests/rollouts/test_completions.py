@@ -20,6 +20,11 @@ def test_a_completion_is_finished_by_a_stop_token_alone(last, finished):
     assert generated(4, answer, frozenset({7})) == Completion(4, (3, last), (-0.5, -0.25), finished)
 
 
+def test_surprisal_is_a_mean_so_that_long_completions_are_not_more_surprising():
+    short, long = Completion(0, (1,), (-2.0,), True), Completion(1, (1, 2, 3, 4), (-1.0, -1.0, -1.0, -1.0), True)
+    assert (short.surprisal, long.surprisal) == (2.0, 1.0)
+
+
 def test_given_tokens_are_scored_from_their_first_place_on():
     ids = [9, 8, 7]
     assert scoring(ids)["prompt"] == ids

@@ -43,6 +43,11 @@ class Completion:
     finished: bool
     """False where the limit cut it off."""
 
+    @property
+    def surprisal(self) -> float:
+        """Mean −log π of its tokens, whatever their number; of one with tokens and their log-probabilities."""
+        return -sum(self.logprobs) / len(self.logprobs)
+
 
 class RolloutEngine(Protocol):
     """Something that generates."""

@@ -164,7 +164,7 @@ class UniSDTrainer(StepLoop, SDFTTrainer):  # type: ignore[misc]
         agreement = self.context.arm.objective.agreement
         if agreement is None or agreement.gate is None:
             return [agreement is not None] * len(step.rows)
-        surprisal = [-sum(c.logprobs) / len(c.logprobs) for c in step.completions]
+        surprisal = [completion.surprisal for completion in step.completions]
         everyone = self._gather(surprisal)
         first = sum(len(part) for part in everyone[: self.accelerator.process_index])
         flat = [value for part in everyone for value in part]
