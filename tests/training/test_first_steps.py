@@ -79,6 +79,7 @@ class Base:
         return SimpleNamespace(
             divergence=(p.exp() * (p - s)).sum(-1),
             variance=torch.stack(contexts).var(0, correction=0) if contexts else None,
+            variance_of_means=torch.stack(contexts).mean(1).var(correction=0) if contexts else None,
             hinge=None if negative is None else torch.relu(
                 0.5 + (student.logp - teacher.logp).abs() - (student.logp - negative).abs()
             ),
@@ -124,6 +125,17 @@ def test_all_mechanisms_at_once(by_hand):
     assert metrics[0]["loss"] != pytest.approx(metrics[1]["loss"], rel=1e-3), "every step samples anew"
 
 
+def test_sequences_are_weighed_whole(by_hand):
+    agreement = {"level": "sequence", "gamma": 300.0}
+    metrics, steps = by_hand({"name": "it", "agreement": agreement, "contexts": {"source": "random"}})
+    for told, rows in zip(metrics, steps, strict=True):
+        weights = [float(torch.exp(-300.0 * row.variance_of_means)) for row in rows]
+        losses = [float(row.divergence.mean()) for row in rows]
+        weighed = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
+        assert told["loss"] == pytest.approx(weighed, rel=1e-3)
+        assert told["loss"] != pytest.approx(mean(losses), rel=5e-3)
+
+
 def test_the_gate_scores_the_surprising_half_and_leaves_the_others_their_weight(by_hand):
     agreement = {"gamma": 1.0, "gate": {"quantile": 0.5}}
     metrics, steps = by_hand({"name": "it", "agreement": agreement, "contexts": {"source": "random"}})
@@ -145,3 +157,10 @@ def test_a_quantile_clips_the_following_step_and_first_tokens_may_be_left_out(by
         assert told["loss"] == pytest.approx(mean(values.mean() for values in clipped), rel=2e-4)
         bound = float(torch.cat(kept).quantile(0.5))
     assert metrics[1]["clip_share"] > 0.2
+
+
+def test_a_value_clips_every_step(by_hand):
+    metrics, steps = by_hand({"name": "it", "clip": {"value": 3.0}})
+    for told, rows in zip(metrics, steps, strict=True):
+        assert told["loss"] == pytest.approx(mean(row.divergence.clamp(max=3.0).mean() for row in rows), rel=2e-4)
+        assert 0 < told["clip_share"] < 1

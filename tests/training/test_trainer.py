@@ -90,6 +90,23 @@ def test_full_fine_tuning_with_ema_and_frozen_teacher(trained, tiny_model):
     assert (frozen.train("it-1") / "adapter" / "config.json").is_file()
 
 
+def test_a_frozen_teacher_of_a_whole_model_keeps_its_own_output_layer(trained, tiny_model, monkeypatch):
+    from unisd.training import trainer
+
+    loss, heads = trainer.self_distillation_loss, []
+
+    def seen(tokens, *others):
+        heads.append([head.weight_VH.detach().clone() for head in (tokens.student_head, tokens.teacher_head)])
+        return loss(tokens, *others)
+
+    monkeypatch.setattr(trainer, "self_distillation_loss", seen)
+    trained({"name": "it", "divergence": {}}, training={"fineTuning": "full", "learningRate": 1e-3})
+    (student, teacher), (moved, still) = heads[0], heads[-1]
+    torch.testing.assert_close(student, teacher)
+    assert not torch.equal(moved, student)
+    assert torch.equal(still, teacher)
+
+
 def test_the_result_loads_in_peft_and_in_transformers(trained, tiny_model):
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -181,6 +198,7 @@ def test_a_step_whose_rows_are_all_cut_is_skipped_and_counted(trained, weights):
     )
     rows = read_jsonl(directory.train("it-1") / "metrics.jsonl")
     assert [row["skipped_steps"] for row in rows] == [1, 2]
+    assert all(row["truncated_share"] > 0.5 for row in rows), "of all completions, those left out too"
     (warning, *_) = read_json(directory.train("it-1") / "result.json")["warnings"]
     assert warning.startswith("skipped_steps 2 of 2: they changed nothing")
     assert all(float(v.abs().max()) == 0 for k, v in weights(directory, "it-1").items() if "lora_B" in k)
