@@ -146,6 +146,8 @@ def test_the_gate_scores_the_surprising_half_and_leaves_the_others_their_weight(
         ]
         assert told["loss"] == pytest.approx(weighted(rows, weights), rel=2e-4)
         assert told["agreement_scored_share"] == 0.5
+        scored = torch.cat([row.variance for row in rows if row.surprisal > sum(middle) / 2])
+        assert told["agreement_disagreement"] == pytest.approx(float(scored.mean()), rel=2e-3)
 
 
 def test_a_quantile_clips_the_following_step_and_first_tokens_may_be_left_out(by_hand):
