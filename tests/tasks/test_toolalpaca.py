@@ -105,6 +105,13 @@ def test_references_are_right_and_corrupted_ones_wrong(tmp_path):
         assert [not grade.correct for grade in task.grade(found, wrong)] == changed
 
 
+@pytest.mark.parametrize("name", ["_find", "find_", "find()", "[Optional]find()"])
+def test_marks_around_a_references_tool_are_passed_over_as_in_completions(tmp_path, name):
+    task, (example,) = examples(tmp_path, row("One", [{"Action": name, "Action_Input": "{}"}]))
+    (grade,) = task.grade([example], [example.demonstration])
+    assert grade.correct
+
+
 def test_finer_figures(tmp_path):
     task, (example,) = examples(tmp_path, row())
     text = 'Action: findBook\nAction Input: {"title": "Emma", "page": 2}\nAction: lendBook\nAction Input: {"id": "b7"}'

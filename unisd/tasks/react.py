@@ -44,10 +44,15 @@ def calls_in(text: str) -> list[Call]:
         begin = action.start() + len(action.group()) - len(action.group().lstrip())
         given = _INPUT.search(text, action.end(), end)
         arguments, stop = _arguments(text, given.end(), end) if given else ({}, action.end())
-        name = action.group(1).strip().strip("*_`\"'[]. ").removesuffix("()")
+        name = tool_name(action.group(1))
         if name:
             found.append(Call(name, arguments, (begin, stop)))
     return found
+
+
+def tool_name(text: str) -> str:
+    """A tool's name without what may stand around it; references are read like completions."""
+    return text.strip().strip("*_`\"'[]. ").removesuffix("()")
 
 
 def _arguments(text: str, start: int, end: int) -> tuple[Any, int]:

@@ -102,7 +102,7 @@ def _gold(row: RawRow) -> list[tuple[str, str]]:
 
 def _name(call: Any) -> str:
     name = str(call["Action"]).strip()
-    if not name:
+    if not react.tool_name(name.removeprefix(_OPTIONAL)):
         raise ValueError("a call needs the name of a tool")
     return name
 
@@ -118,7 +118,11 @@ def _plain(call: Call) -> tuple[str, str]:
 def _accepted(gold: Sequence[Sequence[str]]) -> list[list[Call]]:
     """The calls that count as right: all of the reference, and those without the ones that it marks as optional."""
     whole = [
-        Call(name.removeprefix(_OPTIONAL), react.arguments_of(arguments), optional=name.startswith(_OPTIONAL))
+        Call(
+            react.tool_name(name.removeprefix(_OPTIONAL)),
+            react.arguments_of(arguments),
+            optional=name.startswith(_OPTIONAL),
+        )
         for name, arguments in gold
     ]
     required = [call for call in whole if not call.optional]
