@@ -25,6 +25,22 @@ def test_every_object_is_accepted(cluster: Cluster, namespace: str, values: Valu
 
 
 @pytest.mark.parametrize("values", WITHOUT_OPERATORS_OF_OTHERS.values(), ids=WITHOUT_OPERATORS_OF_OTHERS)
+def test_applying_again_changes_nothing(cluster: Cluster, namespace: str, values: Values) -> None:
+    """A field that the API server drops or fills in would look like drift to what keeps charts in Git."""
+    objects = [found for found in render(OPERATOR, values) if "namespace" in found["metadata"]]
+    for found in objects:
+        found["metadata"] |= {"namespace": namespace}
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+    def applied() -> dict[str, int]:
+        """Generations of the objects that count their changes."""
+        answer = json.loads(cluster.kubectl("apply", "-f", "-", "-o", "json", input=listed))
+        return {found["kind"]: found["metadata"].get("generation", 1) for found in answer["items"]}
+
+    assert applied() == applied()
+
+
+@pytest.mark.parametrize("values", WITHOUT_OPERATORS_OF_OTHERS.values(), ids=WITHOUT_OPERATORS_OF_OTHERS)
 def test_pods_are_admitted_as_restricted_and_have_a_read_only_root(
     cluster: Cluster, namespace: str, values: Values
 ) -> None:
