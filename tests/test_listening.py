@@ -1,5 +1,6 @@
 """Servers on machines with IPv4, with both families, and without IPv6."""
 
+import http.client
 import socket
 import threading
 import urllib.request
@@ -70,3 +71,22 @@ def test_without_ipv6_it_is_every_address_of_ipv4(monkeypatch):
 def test_an_address_that_is_taken_is_told():
     with listening("127.0.0.1", 0) as taken, pytest.raises(OSError, match="in use"):
         HttpServer(("127.0.0.1", taken.getsockname()[1]), Empty)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(ConnectionResetError, ""), (BrokenPipeError, ""), (TimeoutError, ""), (KeyError, "KeyError")]
+)
+def test_clients_that_break_off_are_not_worth_a_word_and_mistakes_are(capfd, error, told):
+    class Failing(Empty):
+        def do_GET(self):
+            raise error
+
+    with HttpServer(("127.0.0.1", 0), Failing) as server:
+        server.daemon_threads = False  # so that closing it waits for the answer
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            status(server, "127.0.0.1")
+        server.shutdown()
+    printed = capfd.readouterr().err
+    assert told in printed
+    assert bool(told) == bool(printed)

@@ -6,6 +6,7 @@ policy agent, the grader, metrics, the operator, and the local runner for its se
 
 import contextlib
 import socket
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -39,3 +40,8 @@ class HttpServer(ThreadingHTTPServer):
         super().__init__(opened.getsockname()[:2], handler, bind_and_activate=False)
         self.socket.close()
         self.socket = opened
+
+    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        """Says nothing of clients that break off: who asks every few seconds would fill the log."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)

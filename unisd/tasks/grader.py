@@ -49,9 +49,6 @@ class Grader(HttpServer):
         finally:
             self._places.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of connections that break off."""
-
     def grade(self, program: Program) -> Verdict | None:
         """The verdict on a program; None if its turn did not come in time."""
         if not self._turns.acquire(timeout=MAX_WAIT_SECONDS):
