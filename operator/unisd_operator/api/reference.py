@@ -20,7 +20,8 @@ Generated from the models by `make generate`. `kubectl explain sdr.spec --recurs
 ## What is refused, and when
 
 Types, bounds and the rules at the end of this page hold at admission, without the operator: the API server answers with
-the field's path. `unisd validate --cluster -f FILE` says the same without a cluster.
+the field's path. `unisd validate --cluster -f FILE` says the same without a cluster; FILE may also be what
+`kubectl get sdr NAME -o yaml` prints, as for `unisd render`.
 
 **Unknown fields** are refused by clients that ask for strict validation: kubectl (1.25 and later) and every server-side
 apply, so Flux, and Argo CD with `ServerSideApply=true`. A client that sends plain JSON without
