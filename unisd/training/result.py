@@ -51,8 +51,8 @@ def _skipped_steps(trainer: StepLoop) -> list[str]:
     if not skipped:
         return []
     return [
-        f"skipped_steps {skipped} of {trainer.state.global_step}: they changed nothing, for no completion of theirs was "
-        "whole; raise training.maxCompletionTokens, or set training.maskTruncated to false"
+        f"skipped_steps {skipped} of {trainer.state.global_step}: they changed nothing, for no completion of theirs "
+        "was whole; raise training.maxCompletionTokens, or set training.maskTruncated to false"
     ]
 
 
