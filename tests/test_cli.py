@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from unisd import __version__
 from unisd.cli import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -39,6 +40,11 @@ def test_schema_is_json_with_descriptions(capsys):
     schema = json.loads(capsys.readouterr().out)
     assert "nats" in json.dumps(schema)
     assert schema["properties"]["apiVersion"]["const"] == "unisd.dev/v1alpha1"
+
+
+def test_the_version_is_told(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"unisd {__version__}\n"
 
 
 def test_explain(capsys):

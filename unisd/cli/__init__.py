@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from unisd import __version__
 from unisd.cli import agent, evaluation, experiments, grader, local, manifests, remote, stage, training, transfer
 
 
@@ -27,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unisd", description="Unified self-distillation for large language models.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"unisd {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for group in (local, training, evaluation, experiments, manifests, remote, transfer, agent, grader, stage):
         group.add(commands)
