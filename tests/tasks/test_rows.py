@@ -69,6 +69,15 @@ def test_the_key_decides_between_two_options_of_one_text(tmp_path):
     assert example.choices[ord(example.answer) - 65] == "x"
 
 
+def test_a_sample_depends_on_the_tasks_seed_and_keeps_the_order_of_rows(tmp_path):
+    text = lines(*({**GOOD, "id": str(number)} for number in range(60)))
+    drawn = [load(tmp_path / "rows.jsonl", text, seed=seed, max_train_examples=20) for seed in (0, 1)]
+    first, second = ([int(example.id) for example in found] for found in drawn)
+    assert len(first) == len(second) == 20
+    assert first == sorted(first)
+    assert first != second
+
+
 def test_a_single_file_without_splits_is_divided_the_same_way_each_time(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({**GOOD, "id": str(i)}) + "\n" for i in range(200)), encoding="utf-8")
