@@ -84,7 +84,8 @@ def verdict(tmp_path, row, completion, **config):
 def test_exact(tmp_path):
     row = {"prompt": "p", "completion": "42"}
     assert verdict(tmp_path, row, " 42\n", grading="exact").correct
-    assert not verdict(tmp_path, row, "43", grading="exact").correct
+    assert not verdict(tmp_path, row, "42.4", grading="exact").correct
+    assert verdict(tmp_path, {**row, "answer": 1000}, "1,000.0", grading="exact").correct
     assert not verdict(tmp_path, row, "", grading="exact").found
 
 
@@ -94,6 +95,7 @@ def test_regex_takes_the_last_match_and_compares_numbers(tmp_path):
     assert verdict(tmp_path, row, "#### 7\n#### 1000.0", **config).correct
     assert not verdict(tmp_path, row, "#### 7", **config).correct
     assert not verdict(tmp_path, row, "seven", **config).found
+    assert verdict(tmp_path, row, "So:\n#### 1000\nDone.", grading="regex", pattern="^#### (.+)$").correct
     optional = {"grading": "regex", "pattern": "#### (.+)|none"}
     assert not verdict(tmp_path, row, "none", **optional).found
     with pytest.raises(ValueError, match="finds none in its completion"):
