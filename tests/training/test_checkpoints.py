@@ -110,6 +110,7 @@ def test_probes_keep_the_best(trained, weights, same, make_run):
     directory = trained({"name": "it", "divergence": {}}, rows=11, **evaluation)
     probes = read_jsonl(directory.train("it-1") / "probes.jsonl")
     assert [row["step"] for row in probes] == [1, 2]
+    first_of_the_best = max(probes, key=lambda row: row["score"])["step"]
     shutil.rmtree(checkpoints(directory.train("it-1"))[-1])
     run, _ = make_run(11, components=[{"name": "it", "divergence": {}}], **evaluation)
     training.train(job_of(run, directory))
@@ -119,6 +120,7 @@ def test_probes_keep_the_best(trained, weights, same, make_run):
         result["exportedStep"]
         == result["best"]["step"]
         == read_json(directory.train("it-1") / "best/probe.json")["step"]
+        == first_of_the_best
     )
     assert same(weights(directory, "it-1"), load_file(directory.train("it-1") / "best/adapter_model.safetensors"))
 
