@@ -23,8 +23,12 @@ def test_every_available_preset_resolves_to_what_its_table_says(preset):
 
 # Written out, for the table may not vouch for itself: UniSD's values, and those of docs/baselines.md.
 PUBLISHED = {
-    "agreement_tok_induction": {"objective.agreement.level": "token", "objective.agreement.gamma": 1.0, "contexts.source": "induction"},
-    "agreement_seq_random": {"objective.agreement.level": "sequence", "objective.agreement.gamma": 10.0, "contexts.source": "random"},
+    "agreement_tok_induction": {
+        "objective.agreement.level": "token", "objective.agreement.gamma": 1.0, "contexts.source": "induction",
+    },
+    "agreement_seq_random": {
+        "objective.agreement.level": "sequence", "objective.agreement.gamma": 10.0, "contexts.source": "random",
+    },
     "agreement_seq_retrieval": {"objective.agreement.statistic": "variance", "contexts.source": "retrieval"},
     "ema": {"objective.ema.decay": 0.98, "objective.ema.every_steps": 1},
     "contrastive": {"objective.contrastive.weight": 0.1, "objective.contrastive.margin": 0.5},
