@@ -91,6 +91,7 @@ def test_overrides_change_single_fields_of_a_preset():
         ("agreement_seq_random", {"statistic": "range"}, 0.5),
         ("unisd_star", {"statistic": "range"}, 0.15),
         ("unisd_star", {"level": "sequence"}, 10.0),
+        ("unisd_star", {"statistic": "range", "scale": "quantile"}, 1.0),
         ("unisd_star", {"statistic": "range", "gamma": 2.0}, 2.0),
     ],
 )
