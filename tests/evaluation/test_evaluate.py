@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from unisd.chat import prompt_ids
+from unisd.evaluation import evaluate
+from unisd.evaluation.generate import Generated
 from unisd.execution.termination import result_of
 from unisd.files import read_json, read_jsonl
 from unisd.job import Job
@@ -44,14 +46,14 @@ def test_divergence_and_pass_at_k_of_a_run(make_run, carry_out):
 
 @pytest.fixture
 def evaluate_own(make_run, carry_out):
-    """Evaluates the base on rows without a grading; their items."""
+    """Evaluates the base on rows of one's own; their items."""
 
-    def evaluate(*rows, **spec):
+    def evaluate(*rows, grading="none", **spec):
         run, directory = make_run(4, eval_rows=2, components=[RAW], **spec)
         for name in ("train", "validation"):
             text = "".join(json.dumps({"prompt": prompt, "completion": said}) + "\n" for prompt, said in rows)
             (directory.root.parent / f"data/{name}.jsonl").write_text(text)
-        task = run.spec.task.model_copy(update={"name": "custom", "grading": "none"})
+        task = run.spec.task.model_copy(update={"name": "custom", "grading": grading})
         run = run.model_copy(update={"spec": run.spec.model_copy(update={"task": task})})
         carry_out(run, directory, "prepare", "evaluate", "report")
         return read_jsonl(directory.evaluate("raw-1") / "items-custom.jsonl")
@@ -62,6 +64,23 @@ def evaluate_own(make_run, carry_out):
 def test_nothing_is_drawn_where_nothing_is_graded(evaluate_own):
     rows = ("Say a.", "a"), ("Say b.", "b")
     assert "right" not in evaluate_own(*rows, evaluation={"samples": 2, "perplexity": False})[0]
+
+
+def test_right_samples_are_counted_for_the_row_that_they_are_of(evaluate_own, monkeypatch):
+    """Of three samples each, a's first and second are right, and b's second."""
+    drawn = []
+
+    def completions(engine, tokenizer, examples, sampling, progress):
+        drawn.append((sampling.temperature, [example.answer for example in examples]))
+        right = (0, 2, 3) if len(examples) == 6 else ()
+        texts = [example.answer if index in right else "no" for index, example in enumerate(examples)]
+        return [Generated([1], [2], text, finished=True) for text in texts]
+
+    monkeypatch.setattr(evaluate, "completions_of", completions)
+    wanted = {"samples": 3, "temperature": 0.6, "perplexity": False}
+    items = evaluate_own(("Say a.", "a"), ("Say b.", "b"), grading="exact", evaluation=wanted)
+    assert [(item["correct"], item["samples"], item["right"]) for item in items] == [(False, 3, 2), (False, 3, 1)]
+    assert drawn == [(0.0, ["a", "b"]), (0.6, ["a", "b"] * 3)]
 
 
 def test_a_reference_is_scored_as_far_as_servers_have_room_for_it(evaluate_own, tiny_model, caplog):

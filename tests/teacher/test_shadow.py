@@ -82,13 +82,16 @@ def test_full_teacher_stays_or_follows(tiny_model):
         return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
 
     student = load()
-    frozen, following = FullTeacher(student, load(), None), FullTeacher(student, load(), Ema(decay=0.9))
+    frozen, following = FullTeacher(student, load(), None), FullTeacher(student, load(), Ema(decay=0.9, every_steps=2))
     start = {name: value.clone() for name, value in student.named_parameters()}
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(1.0)
-    frozen.update(1)
+    frozen.update(2)
     following.update(1)
+    with following.weights() as model:
+        assert all(torch.equal(value, start[name]) for name, value in model.named_parameters())
+    following.update(2)
     with frozen.weights() as model:
         assert all(torch.equal(value, start[name]) for name, value in model.named_parameters())
     with following.weights() as model:
