@@ -121,7 +121,7 @@ def _head(source: str, function: ast.FunctionDef) -> str:
 def negative_demonstrations(
     asked: Sequence[tuple[Example, NegativeRequest]], generated: Sequence[str]
 ) -> list[str | None]:
-    """Wrong programs in the form of right ones, each executed: kept only if it runs and a test fails."""
+    """Wrong programs in the form of right ones, each executed: kept only if a test fails, by whatever error."""
     programs = [_written(example, request, text) for (example, request), text in zip(asked, generated, strict=True)]
     tried = [
         (dataclasses.replace(example, id=str(index)), program)
