@@ -76,7 +76,7 @@ test: $(STAMP) browser cluster-tools ## set up, then all tests that need no clus
 e2e: node-tools ## a whole run, interruptions and failures on a real node of this machine (Linux, as root)
 	$(BIN)/python -m pytest $(ON_NODE) -m "node and not full" --durations=10
 
-e2e-full: node-tools cluster-tools ## every test on a real node; the operator killed after every single call (more than an hour)
+e2e-full: node-tools cluster-tools ## every test on a real node; the operator killed after every single call (an hour or more)
 	$(BIN)/python -m pytest $(ON_NODE) -m node --durations=0
 	UNISD_E2E_FULL=1 $(BIN)/python -m pytest tests/operator/controller/test_faults.py
 
