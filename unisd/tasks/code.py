@@ -46,13 +46,25 @@ def fenced(source: str) -> str:
     return f"```python\n{source.strip()}\n```"
 
 
+def parsed(source: str, told: str) -> list[ast.stmt]:
+    """The statements of a program of a row. Raises ValueError, which begins with `told`, if it is no Python."""
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{told}: {error}") from None
+
+
+def defined(body: Sequence[ast.stmt]) -> list[str]:
+    """Names of the functions that statements define."""
+    return [node.name for node in body if isinstance(node, ast.FunctionDef)]
+
+
 def _defined(reference: str) -> tuple[str, ...]:
     """Top-level functions of a reference: what tests mean by such a name, even where a builtin bears it too."""
     try:
-        body = ast.parse(reference).body
-    except (SyntaxError, ValueError):  # a user's own reference may be anything
+        return tuple(defined(parsed(reference, "the reference")))
+    except ValueError:  # a user's own reference may be anything
         return ()
-    return tuple(node.name for node in body if isinstance(node, ast.FunctionDef))
 
 
 def grade(examples: Sequence[Example], completions: Sequence[str]) -> list[Grade]:

@@ -1,6 +1,5 @@
 """The user's own rows, in TRL's prompt–completion format, plain or conversational (docs/tasks/custom.md)."""
 
-import ast
 import json
 import re
 from collections import Counter
@@ -157,10 +156,7 @@ def _texts(row: RawRow, name: str, least: int) -> tuple[str, ...]:
 
 def _tests(row: RawRow) -> tuple[str, ...]:
     tests = _texts(row, "tests", least=1)
-    try:
-        ast.parse("\n".join(tests))
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{row.where}: field 'tests' is no Python: {error}") from None
+    code.parsed("\n".join(tests), f"{row.where}: field 'tests' is no Python")
     return tests
 
 

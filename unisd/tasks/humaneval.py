@@ -37,10 +37,7 @@ def _example(row: RawRow) -> Example:
 def _test(row: RawRow) -> str:
     """What defines `check`, which judges the program."""
     test = row.text("test")
-    try:
-        names = [node.name for node in ast.parse(test).body if isinstance(node, ast.FunctionDef)]
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{row.where}: field 'test' is no Python: {error}") from None
+    names = code.defined(code.parsed(test, f"{row.where}: field 'test' is no Python"))
     if "check" not in names:
         raise ValueError(f"{row.where}: field 'test' should define check(candidate), it defines {names}")
     return test
@@ -48,11 +45,8 @@ def _test(row: RawRow) -> str:
 
 def _given(row: RawRow, reference: str, entry: str) -> str:
     """What the prompt brings beside the function: imports, and helpers that its tests may call."""
-    try:
-        body = ast.parse(reference).body
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{row.where}: prompt and canonical_solution are no Python: {error}") from None
-    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    body = code.parsed(reference, f"{row.where}: prompt and canonical_solution are no Python")
+    names = code.defined(body)
     if entry not in names:
         raise ValueError(f"{row.where}: field 'entry_point' is {entry!r}, but the code defines {names}")
     before = body[: next(i for i, node in enumerate(body) if isinstance(node, ast.FunctionDef) and node.name == entry)]
